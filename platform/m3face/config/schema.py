@@ -1,0 +1,121 @@
+"""The settings tree (pydantic, closed and frozen) and how a file plus `--set a.b=c` becomes one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from m3face.errors import ConfigError
+
+Component = Literal[
+    "text_encoder",
+    "map_vq",
+    "landmark_vq",
+    "transformer",
+    "vae",
+    "unet",
+    "controlnet_mask",
+    "controlnet_landmarks",
+    "parser",
+    "landmark_detector",
+    "attribute_classifier",
+    "identity_embedder",
+]
+"""The trained networks, each a folder of that name in a weights directory, in the order in which they train."""
+
+COMPONENTS: tuple[str, ...] = get_args(Component)
+
+
+class Closed(BaseModel):
+    """Base of every settings and request model: unknown keys are errors, values never change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class DataConfig(Closed):
+    """Which faces to learn from. The synthetic source renders them once into the cache folder."""
+
+    source: Literal["synthetic"] = Field(default="synthetic", description="where the faces come from")
+    count: int = Field(default=20000, ge=2, description="number of faces")
+    seed: int = Field(default=1, ge=0, description="seed of the people; 0 is kept for held-out people")
+    size: int = Field(default=128, ge=64, le=512, description="pixels a side")
+    captions_per_face: int = Field(default=4, ge=1, le=64, description="captions drawn for each face")
+
+
+class TrainConfig(Closed):
+    """How one network is trained."""
+
+    component: Component = Field(description="which network of the preset to train")
+    steps: int = Field(gt=0, description="optimizer steps in all")
+    batch_size: int = Field(default=32, gt=0, description="samples in a step, over all workers")
+    learning_rate: float = Field(default=1e-3, gt=0, description="peak learning rate of AdamW")
+    schedule: Literal["constant", "cosine"] = Field(default="cosine", description="after the warm-up")
+    warmup_steps: int = Field(default=100, ge=0, description="steps of linear warm-up")
+    weight_decay: float = Field(default=0.01, ge=0, description="AdamW weight decay")
+    clip_norm: float = Field(default=1.0, gt=0, description="largest norm of the gradient")
+    ema: float = Field(default=0.0, ge=0, lt=1, description="decay of the weights' moving average; 0 is none")
+    precision: Literal["fp32", "bf16"] = Field(default="bf16", description="autocast of the forward pass")
+    prompt_dropout: float = Field(default=0.1, ge=0, le=1, description="share of samples trained without words")
+    checkpoint_every: int = Field(default=200, gt=0, description="steps between checkpoints")
+    log_every: int = Field(default=20, gt=0, description="steps between lines of metrics")
+
+
+class RunConfig(Closed):
+    """Everything one run needs; saved beside every checkpoint."""
+
+    preset: str = Field(default="tiny", description="row of presets to start from")
+    weights: str | None = Field(
+        default=None, description="'pkg:NAME' or 'dir:PATH': where the frozen networks are; the preset's own if none"
+    )
+    runs: str = Field(default="", description="folder of runs and caches; empty is the user's cache folder")
+    seed: int = Field(default=0, ge=0, description="seed of every draw in training")
+    data: DataConfig = Field(default_factory=DataConfig)
+    train: TrainConfig
+
+
+def one_line(error: ValidationError, *, where: str) -> ConfigError:
+    """The first complaint of pydantic as one line that names the field, what came and what is allowed."""
+    first = error.errors()[0]
+    field = ".".join(str(part) for part in first["loc"]) or where
+    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+    got = f"got {first['input']!r}"[:120]
+    return ConfigError(field, got, f"{first['msg']}{more}", f"see {where}")
+
+
+def _parse_override(text: str) -> tuple[list[str], Any]:
+    path, separator, value = text.partition("=")
+    if not separator or not path:
+        raise ConfigError("--set", f"{text!r}", "KEY.KEY=VALUE", "for example --set train.steps=100")
+    return path.split("."), yaml.safe_load(value)
+
+
+def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
+    """The validated settings of a YAML file with `overrides` ("train.steps=100") laid over it.
+
+    Raises ConfigError for a missing or malformed file, an unknown key or a value out of range.
+    """
+    path = Path(path)
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError("config", f"{path}: {error.strerror}", "a readable YAML file") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError("config", f"{path} is not YAML: {error}", "a YAML mapping") from None
+    if not isinstance(tree, dict):
+        raise ConfigError("config", f"{path} holds {type(tree).__name__}", "a YAML mapping")
+    for text in overrides:
+        keys, value = _parse_override(text)
+        node = tree
+        for key in keys[:-1]:
+            node = node.setdefault(key, {})
+            if not isinstance(node, dict):
+                raise ConfigError("--set", text, "a path into the settings tree", f"{key} is a plain value")
+        node[keys[-1]] = value
+    try:
+        return RunConfig.model_validate(tree)
+    except ValidationError as error:
+        raise one_line(error, where=str(path)) from None

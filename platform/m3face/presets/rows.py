@@ -1,0 +1,168 @@
+"""The rows, and where their weights lie.
+
+Odd here: `networks` holds constructor arguments of the stock classes (diffusers, transformers), which training starts
+from; inference never reads them, since a weights folder carries each network's own `config.json`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from m3face.errors import CheckpointError, ConfigError
+
+_HERE = Path(__file__).parent
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preset:
+    """One row. `weights` is "pkg:NAME" (shipped in the package) or "dir:PATH"."""
+
+    name: str
+    weights: str
+    image_size: int
+    prompt_characters: int = 600
+    condition_steps: int = 12
+    condition_guidance: float = 2.0
+    face_steps: int = 20
+    face_guidance: float = 2.0
+    networks: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+
+_TEXT_WIDTH = 192
+_SLOTS = 16
+_MAP_CODES = 512
+_LANDMARK_CODES = 256
+
+
+def _vq(channels_in: int, channels_out: int, codes: int, widths: tuple[int, ...]) -> dict[str, Any]:
+    return {
+        "in_channels": channels_in,
+        "out_channels": channels_out,
+        "down_block_types": ("DownEncoderBlock2D",) * len(widths),
+        "up_block_types": ("UpDecoderBlock2D",) * len(widths),
+        "block_out_channels": widths,
+        "layers_per_block": 1,
+        "latent_channels": 16,
+        "vq_embed_dim": 16,
+        "num_vq_embeddings": codes,
+        "norm_num_groups": 8,
+        "mid_block_add_attention": False,
+        "lookup_from_codebook": True,
+        "sample_size": 64,
+    }
+
+
+_TINY = Preset(
+    name="tiny",
+    weights="pkg:tiny",
+    image_size=128,
+    networks={
+        "tokenizer": {"vocab_size": 8000, "slots": _SLOTS, "max_length": 144},
+        "text_encoder": {
+            "vocab_size": 8000,
+            "hidden_size": _TEXT_WIDTH,
+            "num_hidden_layers": 4,
+            "num_attention_heads": 4,
+            "intermediate_size": 4 * _TEXT_WIDTH,
+            "max_position_embeddings": 144,
+            "hidden_dropout_prob": 0.0,
+            "attention_probs_dropout_prob": 0.0,
+        },
+        "prompt_reader": {"width": _TEXT_WIDTH, "slots": _SLOTS, "hidden": 192},
+        "map_vq": _vq(19, 19, _MAP_CODES, (32, 48, 64)),
+        "landmark_vq": _vq(3, 68, _LANDMARK_CODES, (24, 40, 64)),
+        "transformer": {
+            "hidden_size": 192,
+            "cond_embed_dim": _TEXT_WIDTH,
+            "micro_cond_encode_dim": 32,
+            "micro_cond_embed_dim": 160,
+            "encoder_hidden_size": _TEXT_WIDTH,
+            "vocab_size": _MAP_CODES + _LANDMARK_CODES + 1,
+            "codebook_size": _MAP_CODES + _LANDMARK_CODES,
+            "in_channels": 96,
+            "block_out_channels": 96,
+            "num_res_blocks": 1,
+            "downsample": True,
+            "upsample": True,
+            "block_num_heads": 4,
+            "num_hidden_layers": 6,
+            "num_attention_heads": 4,
+            "intermediate_size": 384,
+            "sample_size": 16,
+            "modality_codes": (_MAP_CODES, _LANDMARK_CODES),
+        },
+        "vae": {
+            "in_channels": 3,
+            "out_channels": 3,
+            "down_block_types": ("DownEncoderBlock2D",) * 4,
+            "up_block_types": ("UpDecoderBlock2D",) * 4,
+            "block_out_channels": (16, 32, 64, 96),
+            "layers_per_block": 1,
+            "latent_channels": 8,
+            "norm_num_groups": 8,
+            "sample_size": 128,
+            "mid_block_add_attention": False,
+        },
+        "unet": {
+            "sample_size": 16,
+            "in_channels": 8,
+            "out_channels": 8,
+            "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+            "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+            "block_out_channels": (64, 96, 128),
+            "layers_per_block": 1,
+            "cross_attention_dim": _TEXT_WIDTH,
+            "attention_head_dim": 4,
+            "norm_num_groups": 8,
+        },
+        "scheduler": {
+            "num_train_timesteps": 1000,
+            "beta_schedule": "scaled_linear",
+            "beta_start": 0.00085,
+            "beta_end": 0.012,
+            "prediction_type": "v_prediction",
+            "clip_sample": False,
+            "set_alpha_to_one": False,
+            "timestep_spacing": "trailing",
+            "rescale_betas_zero_snr": True,
+        },
+        "controlnet_mask": {"conditioning_channels": 19, "conditioning_embedding_out_channels": (16, 24, 48, 64)},
+        "controlnet_landmarks": {
+            "conditioning_channels": 3,
+            "conditioning_embedding_out_channels": (16, 24, 48, 64),
+        },
+        "parser": {"widths": (24, 48, 64, 96)},
+        "landmark_detector": {"widths": (24, 48, 64, 96)},
+        "attribute_classifier": {"widths": (24, 48, 96, 128)},
+        "identity_embedder": {"widths": (24, 48, 64, 96), "dimensions": 128},
+    },
+)
+
+_PRESETS: dict[str, Preset] = {p.name: p for p in (_TINY,)}
+
+
+def get(name: str) -> Preset:
+    """The row called `name`; ConfigError names the choices."""
+    try:
+        return _PRESETS[name]
+    except KeyError:
+        raise ConfigError("preset", f"{name!r} is unknown", ", ".join(_PRESETS)) from None
+
+
+def weights_folder(location: str) -> Path:
+    """The folder behind "pkg:NAME" or "dir:PATH"; CheckpointError if there is none."""
+    scheme, _, rest = location.partition(":")
+    if scheme == "pkg" and rest:
+        folder = _HERE / rest
+    elif scheme == "dir" and rest:
+        folder = Path(rest).expanduser()
+    else:
+        raise ConfigError("weights", f"{location!r}", "'pkg:NAME' or 'dir:PATH'", f"did you mean 'dir:{location}'?")
+    if not folder.is_dir():
+        raise CheckpointError(
+            "weights", f"no folder {folder}", "a folder of weights", "train one (make tiny) or give another location"
+        )
+    return folder
