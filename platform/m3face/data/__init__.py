@@ -1,0 +1,1 @@
+"""Rows, arrays and caches; pure functions, no Ray."""

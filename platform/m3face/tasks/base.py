@@ -1,0 +1,150 @@
+"""What every task has, and where it finds its data and its frozen networks."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from m3face import checkpoints
+from m3face.config import DataConfig, TrainConfig
+from m3face.data import encoded
+from m3face.data.people import people
+from m3face.data.store import ArrayStore
+from m3face.presets import Preset
+
+Batch = Mapping[str, Tensor]
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Draw:
+    """One sample of a global batch: which, and its own random numbers, a function of (seed, epoch, position)."""
+
+    index: int
+    rng: np.random.Generator
+
+
+def _silent(_what: str, _done: int, _total: int) -> None:
+    return None
+
+
+@dataclass(frozen=True)
+class Context:
+    """Where a task finds things: the preset's numbers, finished weights, the caches (built when first asked for)."""
+
+    preset: Preset
+    weights: Path
+    caches: Path
+    data: DataConfig
+    train: TrainConfig
+    seed: int
+    device: str
+    progress: Progress = field(default=_silent)
+
+    def network(self, component: str) -> nn.Module:
+        """A fresh network of `component` with the preset's numbers, from this run's seed."""
+        torch.manual_seed(self.seed)
+        network: nn.Module = checkpoints.build(component, self.preset.networks[component])
+        return network
+
+    def frozen(self, component: str) -> Any:
+        """A finished network, at the precision it is shipped in."""
+        return checkpoints.load(component, self.weights, device=self.device)
+
+    @cached_property
+    def faces(self) -> ArrayStore:
+        return people(
+            self.caches,
+            count=self.data.count,
+            seed=self.data.seed,
+            size=self.data.size,
+            on_progress=lambda done, total: self.progress("rendering people", done, total),
+        )
+
+    @cached_property
+    def text_states(self) -> ArrayStore:
+        return encoded.text_states(
+            self.caches,
+            self.faces,
+            self.weights,
+            captions_per_face=self.data.captions_per_face,
+            device=self.device,
+            on_progress=lambda done, total: self.progress("encoding captions", done, total),
+        )
+
+    @cached_property
+    def empty_states(self) -> Tensor:
+        """The slot states of no words, fp32 [slots, width]."""
+        return encoded.empty_states(self.weights, device=self.device)
+
+    @cached_property
+    def tokens(self) -> ArrayStore:
+        return encoded.condition_tokens(
+            self.caches,
+            self.faces,
+            self.weights,
+            device=self.device,
+            on_progress=lambda done, total: self.progress("encoding conditions", done, total),
+        )
+
+    @cached_property
+    def latents(self) -> ArrayStore:
+        return encoded.latents(
+            self.caches,
+            self.faces,
+            self.weights,
+            device=self.device,
+            on_progress=lambda done, total: self.progress("encoding faces", done, total),
+        )
+
+    def drawn_states(self, draws: Sequence[Draw]) -> Tensor:
+        """Text states [B, slots, width] of one caption a sample; `prompt_dropout` of them are those of no words.
+
+        The share given is dropped, not kept: the published training code has it the wrong way round.
+        """
+        rows = []
+        for draw in draws:
+            which = int(draw.rng.integers(self.data.captions_per_face))
+            dropped = draw.rng.random() < self.train.prompt_dropout
+            states = self.text_states["states"][draw.index, which]
+            rows.append(self.empty_states if dropped else torch.from_numpy(states.astype(np.float32)))
+        return torch.stack(rows)
+
+
+class Task(ABC):
+    """Networks and loss of one objective.
+
+    `module` holds what is trained, `frozen` what is only asked; the engine moves both. `count` samples make an epoch.
+    """
+
+    module: nn.Module
+    count: int
+
+    @abstractmethod
+    def batch(self, draws: Sequence[Draw]) -> Batch:
+        """Tensors on the CPU for these draws."""
+
+    @abstractmethod
+    def losses(self, module: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        """Scalars; "loss" is minimised, the others are logged."""
+
+    @abstractmethod
+    def export(self, root: Path) -> None:
+        """Write what `module` holds now as component folders under `root`."""
+
+    def begin(self, batches: Callable[[int], Batch]) -> None:
+        """Before the first step of a fresh run (k-means of a codebook); not called on resume."""
+        return None
+
+
+def stack(values: Sequence[np.ndarray[Any, Any]]) -> Tensor:
+    """One tensor of equally shaped arrays."""
+    return torch.from_numpy(np.stack(values))

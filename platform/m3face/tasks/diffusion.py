@@ -1,0 +1,173 @@
+"""Pictures: the VAE, the latent diffusion UNet and its two ControlNets (M3Face section 3.1, ControlNet).
+
+Odd here: the landmark ControlNet trains with the frozen mask ControlNet beside it half the time, so that their sum,
+which the user gets who gives both, has been seen. Latents are drawn from the cached posterior anew each time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL, ControlNetModel, DDIMScheduler, UNet2DConditionModel
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from m3face import checkpoints
+from m3face.data.encoded import pictures
+from m3face.models.vq import landmark_picture, map_picture
+from m3face.tasks.base import Batch, Context, Draw, Task, stack
+
+_KL = 1e-6
+_PYRAMID = (1.0, 2.0, 2.0)  # weight of the Laplacian bands, finest first
+_MEASURED_LATENTS = 512
+
+
+def _laplacian(picture: Tensor, levels: int) -> list[Tensor]:
+    bands = []
+    for _ in range(levels):
+        small = F.avg_pool2d(picture, 2)
+        bands.append(picture - F.interpolate(small, scale_factor=2.0, mode="bilinear", align_corners=False))
+        picture = small
+    return [*bands, picture]
+
+
+class VaeTask(Task):
+    """L1 on the picture and on its Laplacian bands, so that strands and lashes count, plus a little KL."""
+
+    def __init__(self, context: Context) -> None:
+        self.faces = context.faces
+        self.count = len(self.faces)
+        self.module = context.network("vae")
+
+    def batch(self, draws: Sequence[Draw]) -> Batch:
+        noise = stack([d.rng.standard_normal(self._latent_shape(), dtype=np.float32) for d in draws])
+        return {"picture": pictures(np.stack([self.faces["image"][d.index] for d in draws])), "noise": noise}
+
+    def _latent_shape(self) -> tuple[int, int, int]:
+        config: Any = self.module.config
+        side = int(self.faces.key["size"]) >> (len(config["block_out_channels"]) - 1)
+        return int(config["latent_channels"]), side, side
+
+    def losses(self, module: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        picture = batch["picture"].contiguous(memory_format=torch.channels_last)
+        posterior = module.encode(picture).latent_dist  # type: ignore[operator]
+        decoded = module.decode(posterior.mean + posterior.std * batch["noise"]).sample.float()  # type: ignore[operator]
+        plain = (decoded - batch["picture"]).abs().mean()
+        true_bands = _laplacian(batch["picture"], len(_PYRAMID))
+        bands = zip(_laplacian(decoded, len(_PYRAMID)), true_bands, strict=True)
+        sharp = sum(
+            (w * (d - t).abs().mean() for w, (d, t) in zip((*_PYRAMID, 0.0), bands, strict=True)), torch.tensor(0.0)
+        )
+        kl = posterior.kl().float().sum() / decoded.numel()
+        return {"loss": plain + sharp + _KL * kl * 768, "plain": plain, "sharp": sharp, "kl": kl}
+
+    @torch.no_grad()
+    def export(self, root: Path) -> None:
+        """Also measures the standard deviation of the latents and stores its inverse as `scaling_factor`."""
+        vae: AutoencoderKL = self.module  # type: ignore[assignment]
+        found = []
+        for first in range(0, min(_MEASURED_LATENTS, self.count), 32):
+            last = min(first + 32, self.count)
+            found.append(vae.encode(pictures(self.faces["image"][first:last]).to(vae.device)).latent_dist.mean)
+        vae.register_to_config(scaling_factor=float(1.0 / torch.cat(found).float().std()))
+        checkpoints.save("vae", vae, root)
+
+
+class _LatentTask(Task):
+    """What the UNet and the ControlNets share: noisy latents, words, target."""
+
+    def __init__(self, context: Context) -> None:
+        self.context, self.latents = context, context.latents
+        self.count = len(self.latents)
+        self.scale = float(context.frozen("vae").config["scaling_factor"])
+        self.scheduler: DDIMScheduler = checkpoints.build("scheduler", context.preset.networks["scheduler"])
+        self.timesteps = int(self.scheduler.config["num_train_timesteps"])
+
+    def batch(self, draws: Sequence[Draw]) -> Batch:
+        clean, noise, times = [], [], []
+        for draw in draws:
+            mean = self.latents["mean"][draw.index].astype(np.float32)
+            std = self.latents["std"][draw.index].astype(np.float32)
+            clean.append((mean + std * draw.rng.standard_normal(mean.shape, dtype=np.float32)) * self.scale)
+            noise.append(draw.rng.standard_normal(mean.shape, dtype=np.float32))
+            times.append(int(draw.rng.integers(self.timesteps)))
+        return {
+            "clean": stack(clean).float(),
+            "noise": stack(noise),
+            "time": torch.tensor(times),
+            "states": self.context.drawn_states(draws),
+        }
+
+    def _noisy(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        noisy = self.scheduler.add_noise(batch["clean"], batch["noise"], batch["time"])
+        return noisy, self.scheduler.get_velocity(batch["clean"], batch["noise"], batch["time"])
+
+
+class UNetTask(_LatentTask):
+    """Velocity of the latents under the words."""
+
+    def __init__(self, context: Context) -> None:
+        super().__init__(context)
+        self.module = context.network("unet")
+
+    def losses(self, module: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        noisy, target = self._noisy(batch)
+        return {"loss": F.mse_loss(module(noisy, batch["time"], batch["states"]).sample.float(), target)}
+
+    def export(self, root: Path) -> None:
+        checkpoints.save("unet", self.module, root)
+        checkpoints.save("scheduler", self.scheduler, root)
+
+
+class ControlNetTask(_LatentTask):
+    """A ControlNet for the label map or for the landmarks, under a frozen UNet."""
+
+    def __init__(self, context: Context, *, condition: str) -> None:
+        super().__init__(context)
+        self.component = f"controlnet_{condition}"
+        self.condition = condition
+        self.faces = context.faces
+        self.size = int(self.faces.key["size"])
+        self.unet: UNet2DConditionModel = context.frozen("unet")
+        torch.manual_seed(context.seed)
+        self.module = ControlNetModel.from_unet(self.unet, **context.preset.networks[self.component])
+        self.module.requires_grad_(True)
+        self.beside: ControlNetModel | None = None if condition == "mask" else context.frozen("controlnet_mask")
+
+    def batch(self, draws: Sequence[Draw]) -> Batch:
+        batch = dict(super().batch(draws))
+        if self.condition == "landmarks":
+            points = np.stack([self.faces["landmarks"][d.index] for d in draws])
+            batch["picture"] = landmark_picture(points, size=self.size, new=self.size)
+            batch["both"] = torch.tensor([d.rng.random() < 0.5 for d in draws]).float()
+        batch["label_map"] = stack([self.faces["label_map"][d.index] for d in draws])
+        return batch
+
+    def _maps(self, network: Any, batch: Batch) -> Tensor:
+        channels = int(network.config["conditioning_channels"])
+        return map_picture(batch["label_map"], channels=channels, size=self.size)
+
+    def losses(self, module: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        noisy, target = self._noisy(batch)
+        time, states = batch["time"], batch["states"]
+        condition = batch["picture"] if self.condition == "landmarks" else self._maps(module, batch)
+        down, mid = module(noisy, time, states, controlnet_cond=condition, return_dict=False)
+        if self.beside is not None:
+            with torch.no_grad():
+                more_down, more_mid = self.beside(
+                    noisy, time, states, controlnet_cond=self._maps(self.beside, batch), return_dict=False
+                )
+            both = batch["both"].view(-1, 1, 1, 1)
+            down = [d + both * m for d, m in zip(down, more_down, strict=True)]
+            mid = mid + both * more_mid
+        predicted = self.unet(
+            noisy, time, states, down_block_additional_residuals=down, mid_block_additional_residual=mid
+        ).sample
+        return {"loss": F.mse_loss(predicted.float(), target)}
+
+    def export(self, root: Path) -> None:
+        checkpoints.save(self.component, self.module, root)

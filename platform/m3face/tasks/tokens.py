@@ -1,0 +1,150 @@
+"""The two VQ networks that turn a label map, and 68 landmarks, into tokens.
+
+Odd here: stock VQModel has no moving average and no restart of dead codes, so codes start as a sample of encoder
+outputs (k-means++ style: far from those already taken) and a code that nobody chose for a while is put on an encoder
+output of the present batch. Targets are class indices and points, never colours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import VQModel
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from m3face import checkpoints
+from m3face.faces import CLASSES
+from m3face.models import vq as tokens
+from m3face.tasks.base import Batch, Context, Draw, Task, stack
+
+_RESTART_EVERY = 25
+_DEAD_BELOW = 0.02  # of the average use
+_KMEANS_ROUNDS = 8
+
+
+class _Codebook(nn.Module):
+    """A VQ network with the record of which codes are in use."""
+
+    def __init__(self, network: VQModel) -> None:
+        super().__init__()
+        self.network = network
+        codes = int(network.config["num_vq_embeddings"])
+        self.register_buffer("use", torch.full((codes,), 1.0 / codes))
+        self.register_buffer("age", torch.zeros((), dtype=torch.long))
+
+    @torch.no_grad()
+    def observe(self, latents: Tensor, ids: Tensor) -> None:
+        """Note the use of codes; now and then put the unused on latents [.., width] of this batch."""
+        codes = len(self.use)
+        counts = torch.bincount(ids.flatten(), minlength=codes).float()
+        self.use.lerp_(counts / counts.sum(), 0.05)
+        self.age += 1
+        if int(self.age) % _RESTART_EVERY:
+            return
+        dead = (self.use < _DEAD_BELOW / codes).nonzero().flatten()
+        generator = torch.Generator().manual_seed(int(self.age))
+        rows = torch.randint(len(latents), (len(dead),), generator=generator)
+        self.network.quantize.embedding.weight[dead] = latents[rows.to(latents.device)]
+        self.use[dead] = 1.0 / codes
+
+    @torch.no_grad()
+    def start(self, latents: Tensor) -> None:
+        """Codes by k-means on latents [n, width]."""
+        codes = len(self.use)
+        generator = torch.Generator().manual_seed(0)
+        centres = latents[torch.randperm(len(latents), generator=generator)[:codes]].clone()
+        for _ in range(_KMEANS_ROUNDS):
+            nearest = torch.cdist(latents, centres).argmin(1)
+            sums = torch.zeros_like(centres).index_add_(0, nearest, latents)
+            counts = torch.bincount(nearest, minlength=codes).unsqueeze(1)
+            fresh = latents[torch.randint(len(latents), (codes,), generator=generator)]
+            centres = torch.where(counts > 0, sums / counts.clamp(min=1), fresh)
+        self.network.quantize.embedding.weight.copy_(centres)
+
+
+class _TokensTask(Task):
+    component: str
+
+    def __init__(self, context: Context) -> None:
+        self.faces = context.faces
+        self.size = int(self.faces.key["size"])
+        self.count = len(self.faces)
+        self.module = _Codebook(context.network(self.component))  # type: ignore[arg-type]
+        self.picture_size = int(self.module.network.config["sample_size"])
+
+    def picture(self, batch: Batch) -> Tensor:
+        raise NotImplementedError
+
+    def _coded(self, module: nn.Module, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+        """(decoder output, codebook loss, share of codes in use)."""
+        network: VQModel = module.network  # type: ignore[assignment]
+        latents = network.encode(self.picture(batch)).latents.float()
+        quantized, loss, (_, _, ids) = network.quantize(latents)
+        module.observe(latents.detach().permute(0, 2, 3, 1).flatten(0, 2), ids)  # type: ignore[operator]
+        decoded = tokens.decode_latents(network, quantized)
+        used = (module.use > _DEAD_BELOW / len(module.use)).float().mean()  # type: ignore[arg-type, operator]
+        return decoded.float(), loss, used
+
+    @torch.no_grad()
+    def begin(self, batches: Callable[[int], Batch]) -> None:
+        network = self.module.network  # type: ignore[union-attr]
+        device = network.device
+        found = []
+        for step in range(8):
+            batch = {name: value.to(device) for name, value in batches(step).items()}
+            found.append(network.encode(self.picture(batch)).latents.permute(0, 2, 3, 1).flatten(0, 2))
+        self.module.start(torch.cat(found)[:20_000])  # type: ignore[operator]
+
+    def export(self, root: Path) -> None:
+        checkpoints.save(self.component, self.module.network, root)  # type: ignore[arg-type]
+
+
+class MapTokensTask(_TokensTask):
+    """Class-weighted cross-entropy on the map at full size, so that earrings and glasses survive."""
+
+    component = "map_vq"
+
+    def __init__(self, context: Context) -> None:
+        super().__init__(context)
+        maps = self.faces["label_map"][: min(500, self.count)]
+        share = np.bincount(maps.ravel(), minlength=len(CLASSES)) / maps.size
+        weight = np.clip(share, 1e-4, None) ** -0.4
+        self.class_weight = torch.tensor(weight / (weight * share).sum(), dtype=torch.float32)
+
+    def batch(self, draws: Sequence[Draw]) -> Batch:
+        return {"label_map": stack([self.faces["label_map"][d.index] for d in draws])}
+
+    def picture(self, batch: Batch) -> Tensor:
+        return tokens.map_picture(batch["label_map"], channels=len(CLASSES), size=self.picture_size)
+
+    def losses(self, module: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        decoded, codebook, used = self._coded(module, batch)
+        logits, target = tokens.map_logits(decoded, size=self.size), batch["label_map"].long()
+        map_loss = F.cross_entropy(logits, target, weight=self.class_weight.to(logits.device))
+        right = (logits.argmax(1) == target).float().mean()
+        return {"loss": map_loss + codebook, "map": map_loss, "codebook": codebook, "right": right, "used": used}
+
+
+class LandmarkTokensTask(_TokensTask):
+    """Distance of the 68 centres of mass from the true points, in hundredths of the picture's side."""
+
+    component = "landmark_vq"
+
+    def batch(self, draws: Sequence[Draw]) -> Batch:
+        points = np.stack([self.faces["landmarks"][d.index] for d in draws])
+        return {
+            "points": torch.from_numpy(points / self.size),
+            "picture": tokens.landmark_picture(points, size=self.size, new=self.picture_size),
+        }
+
+    def picture(self, batch: Batch) -> Tensor:
+        return batch["picture"]
+
+    def losses(self, module: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        decoded, codebook, used = self._coded(module, batch)
+        apart = (tokens.soft_argmax(decoded) - batch["points"]).abs().sum(-1).mean() * 100
+        return {"loss": apart + codebook, "apart": apart, "codebook": codebook, "used": used}

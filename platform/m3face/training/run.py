@@ -1,0 +1,162 @@
+"""One training run on this machine: settings in, checkpoints and a finished network out; stopped and resumed at will.
+
+Odd here: a finished network is placed into the working weights folder, where the next network of the chain finds it,
+under a lock, since two runs may finish at once.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import platformdirs
+import torch
+
+from m3face import __version__, checkpoints, presets
+from m3face.config import RunConfig
+from m3face.engines import TorchEngine
+from m3face.errors import CheckpointError
+from m3face.tasks import Context, make_task
+from m3face.training.fit import draws_of_step, fit
+
+Report = Callable[[str, int, int, Mapping[str, float]], None]
+"""(what, done, total, metrics): called often; draws nothing itself."""
+
+_KEEP = 2
+
+
+def home(config: RunConfig) -> Path:
+    """The folder of runs, caches and working weights."""
+    return Path(config.runs).expanduser() if config.runs else Path(platformdirs.user_cache_dir("m3face"))
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        yield
+
+
+def place(model: Path, weights: Path) -> None:
+    """Copy the component folders of a checkpoint's `model/` into a weights folder and renew its manifest."""
+    with _locked(weights.with_name(weights.name + ".lock")):
+        weights.mkdir(parents=True, exist_ok=True)
+        for component in sorted(p for p in model.iterdir() if p.is_dir()):
+            target = weights / component.name
+            shutil.rmtree(target, ignore_errors=True)
+            shutil.copytree(component, target)
+        checkpoints.write_manifest(weights)
+
+
+def newest_checkpoint(run: Path) -> Path | None:
+    """The newest finished `step-*` folder of a run."""
+    steps = sorted(p for p in run.glob("step-*") if (p / "manifest.json").is_file())
+    return steps[-1] if steps else None
+
+
+def train(
+    config: RunConfig, *, report: Report, device: str | None = None, deadline_s: float | None = None
+) -> Path | None:
+    """Train `config.train.component` to its last step, going on from the newest checkpoint of the run.
+
+    Returns the weights folder that now holds the finished network, or None if `deadline_s` seconds passed first (the
+    run then goes on from its checkpoint when called again). Threads are torch's own setting.
+    """
+    settings, root = config.train, home(config)
+    began = time.monotonic()
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    weights = root / "weights" / config.preset if config.weights is None else presets.weights_folder(config.weights)
+    run = root / "runs" / config.preset / settings.component
+    run.mkdir(parents=True, exist_ok=True)
+    context = Context(
+        preset=presets.get(config.preset),
+        weights=weights,
+        caches=root / "caches",
+        data=config.data,
+        train=settings,
+        seed=config.seed,
+        device=device,
+        progress=lambda what, done, total: report(what, done, total, {}),
+    )
+    task = make_task(settings.component, context)
+    engine = TorchEngine(task.module, task.losses, settings, device=device)
+
+    def batches(step: int) -> Mapping[str, torch.Tensor]:
+        return task.batch(
+            draws_of_step(step, batch_size=settings.batch_size, count=task.count, seed=config.seed)
+        )
+
+    newest = newest_checkpoint(run)
+    if newest is None:
+        task.begin(batches)
+    else:
+        _same_run(newest, config)
+        engine.load_state(newest / "trainer")
+    metrics_file = (run / "metrics.jsonl").open("a", encoding="utf-8")
+
+    def keep(step: int) -> Path:
+        folder = run / f"step-{step:07d}"
+        with checkpoints.publish(
+            folder, parent=newest.name if newest else None, config=config.model_dump(), version=__version__
+        ) as aside:
+            (aside / "trainer").mkdir()
+            engine.save_state(aside / "trainer")
+            back = engine.finished()
+            task.export(aside / "model")
+            back()
+        for old in sorted(run.glob("step-*"))[:-_KEEP]:
+            shutil.rmtree(old, ignore_errors=True)
+        return folder
+
+    def on_step(step: int, metrics: Mapping[str, float]) -> bool:
+        late = deadline_s is not None and time.monotonic() - began > deadline_s
+        if step % settings.log_every == 0 or step == settings.steps:
+            line = {"step": step, "seconds": round(time.monotonic() - began, 1), **metrics}
+            metrics_file.write(json.dumps({k: round(v, 6) for k, v in line.items()}) + "\n")
+            metrics_file.flush()
+            report(settings.component, step, settings.steps, metrics)
+        if step % settings.checkpoint_every == 0 or step == settings.steps or late:
+            keep(step)
+        return late
+
+    with metrics_file:
+        done = fit(engine, batches, first=engine.steps_done, last=settings.steps, on_step=on_step)
+    if done < settings.steps:
+        return None
+    finished = newest_checkpoint(run)
+    if finished is None:
+        raise CheckpointError("run", f"{run} has no finished checkpoint", "at least one step", "train again")
+    place(finished / "model", weights)
+    return weights
+
+
+def _same_run(checkpoint: Path, config: RunConfig) -> None:
+    """Refuse to go on with other settings than the run began with: `steps` and intervals may change."""
+    before = RunConfig.model_validate(checkpoints.read_manifest(checkpoint)["config"])
+    free = {"steps", "checkpoint_every", "log_every"}
+    for part in ("seed", "preset", "data"):
+        if getattr(before, part) != getattr(config, part):
+            raise CheckpointError(
+                part, f"{checkpoint.parent} began with another value", str(getattr(before, part)), "use another --set runs="
+            )
+    for name, value in before.train.model_dump().items():
+        if name not in free and getattr(config.train, name) != value:
+            raise CheckpointError(
+                f"train.{name}", repr(getattr(config.train, name)), f"{value!r} as {checkpoint.parent} began", "delete it"
+            )
+
+
+def publish_weights(weights: Path, target: Path, *, components: Sequence[str] | None = None) -> None:
+    """Copy a working weights folder to `target` (a preset's folder, say) with a fresh manifest."""
+    with checkpoints.publish(target) as aside:
+        for folder in sorted(p for p in weights.iterdir() if p.is_dir()):
+            if components is None or folder.name in components:
+                shutil.copytree(folder, aside / folder.name)
+    os.sync()
