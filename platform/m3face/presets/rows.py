@@ -64,7 +64,7 @@ _TINY = Preset(
         "text_encoder": {
             "vocab_size": 8000,
             "hidden_size": _TEXT_WIDTH,
-            "num_hidden_layers": 4,
+            "num_hidden_layers": 3,
             "num_attention_heads": 4,
             "intermediate_size": 4 * _TEXT_WIDTH,
             "max_position_embeddings": 144,

@@ -1,8 +1,8 @@
 """The text encoder: learns what words ask for, and to say it equally in every language (M-CLIP's teacher learning).
 
-Odd here: the teacher is the same network reading English. Every wish is put into English and into another language;
-both must be read right, and the other language's slot states must match the English ones, which do not move towards
-it. Wishes come from the renderer's distribution of people, without rendering.
+Odd here: the teacher is the same network reading English. Every wish is put into English and into two other languages;
+all must be read right, and the others' slot states must match the English ones, which do not move towards them. Wishes
+come from the renderer's distribution of people, without rendering.
 """
 
 from __future__ import annotations
@@ -24,7 +24,9 @@ from m3face.tasks.base import Batch, Context, Draw, Task
 
 _TEACHER = "en"
 _OTHERS = tuple(code for code in LANGUAGES if code != _TEACHER)
+_STUDENTS = 2  # other languages a wish
 _TOKENIZER_TEXTS = 30_000
+_LENGTH_GROUPS = 4  # texts run in groups of like length: half the padding
 _EPOCH = 1_000_000  # wishes are drawn anew for ever; an epoch is only a unit of the cursor
 
 
@@ -56,12 +58,12 @@ class TextEncoderTask(Task):
         for draw in draws:
             rng = draw.rng
             if rng.random() < 0.01:
-                texts += ["", ""]
-                targets += [mention_targets(())] * 2
+                texts += [""] * (1 + _STUDENTS)
+                targets += [mention_targets(())] * (1 + _STUDENTS)
                 continue
             keys = choose_keys(sample_attributes(rng), rng)
-            other = _OTHERS[int(rng.integers(len(_OTHERS)))]
-            for language in (_TEACHER, other):
+            others = [_OTHERS[i] for i in rng.choice(len(_OTHERS), _STUDENTS, replace=False)]
+            for language in (_TEACHER, *others):
                 said = realise(keys, language, rng, typos=0.04 if rng.random() < 0.25 else 0.0)
                 texts.append(said.text)
                 targets.append(mention_targets(said.mentions))
@@ -72,17 +74,26 @@ class TextEncoderTask(Task):
             "target": torch.stack(targets),
         }
 
+    def _states(self, encoder: nn.Module, batch: Batch) -> Tensor:
+        lengths = batch["attention_mask"].sum(1)
+        order = lengths.argsort(stable=True)
+        parts = []
+        for rows in order.chunk(_LENGTH_GROUPS):
+            longest = int(lengths[rows].max())
+            ids, mask = batch["input_ids"][rows, :longest], batch["attention_mask"][rows, :longest]
+            parts.append(encoder(input_ids=ids, attention_mask=mask).last_hidden_state[:, : self.slots].float())
+        return torch.cat(parts)[order.argsort()]
+
     def losses(self, module: nn.Module, batch: Batch) -> dict[str, Tensor]:
-        hidden = module["encoder"](input_ids=batch["input_ids"], attention_mask=batch["attention_mask"])  # type: ignore[index]
-        states = hidden.last_hidden_state[:, : self.slots].float()
+        states = self._states(module["encoder"], batch)  # type: ignore[index]
         logits = module["reader"](states).float()  # type: ignore[index]
         target = batch["target"]
         each = F.cross_entropy(logits.flatten(0, 1), target.flatten(), reduction="none").view(target.shape)
         weight = torch.where(target == NOT_NAMED, 1.0, 4.0)
         reading = (each * weight).sum(1).mean()
-        english, other = states[0::2], states[1::2]
-        same = (target[0::2] == target[1::2]).all(1).float()
-        apart = (other - english.detach()).square().mean((1, 2))
+        by_wish, said = states.unflatten(0, (-1, 1 + _STUDENTS)), target.unflatten(0, (-1, 1 + _STUDENTS))
+        same = (said[:, 1:] == said[:, :1]).all(2).float()  # a language may lack the words for a part of a wish
+        apart = (by_wish[:, 1:] - by_wish[:, :1].detach()).square().mean((2, 3))
         matching = (apart * same).sum() / same.sum().clamp(min=1)
         wrong = (logits.argmax(-1) != target) & ((target != NOT_NAMED) | (logits.argmax(-1) != NOT_NAMED))
         named = (target != NOT_NAMED).sum().clamp(min=1)
