@@ -130,7 +130,8 @@ def save(component: str, network: nn.Module | Any, root: Path, *, half: bool = T
         if isinstance(network, BertModel):
             copy: Any = BertModel(network.config, add_pooling_layer=False)
         else:
-            copy = type(network).from_config(network.config)
+            cls: Any = type(network)
+            copy = cls.from_config(network.config)
         with _quiet():
             copy.to(torch.float16).load_state_dict(state)
         network = copy

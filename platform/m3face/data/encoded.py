@@ -35,7 +35,7 @@ def weights_key(weights: Path, *components: str) -> str:
 
 def pictures(images: NDArray[np.uint8]) -> torch.Tensor:
     """uint8 [B, S, S, 3] to fp32 [B, 3, S, S] in [-1, 1]."""
-    return torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).float() / 127.5 - 1
+    return torch.from_numpy(np.require(images, requirements=["C", "W"])).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
 def face_caption(faces: ArrayStore, index: int, which: int, *, split: str = "train") -> Caption:
@@ -85,7 +85,7 @@ def condition_tokens(
 
     @torch.inference_mode()
     def produce(first: int, last: int) -> dict[str, NDArray[Any]]:
-        maps = torch.from_numpy(np.ascontiguousarray(faces["label_map"][first:last])).to(device)
+        maps = torch.from_numpy(np.array(faces["label_map"][first:last])).to(device)
         return {
             "map": encode_maps(map_vq, maps).cpu().numpy(),
             "landmarks": encode_landmarks(landmark_vq, faces["landmarks"][first:last], size=size).cpu().numpy(),

@@ -2,16 +2,18 @@
 
 Odd here: the key (a plain dict: the input's and the encoder's content) decides the folder's name, is written inside
 it, and is compared on opening; arrays made by other weights are refused, by name. Writing goes chunk by chunk with a
-mark for each, so an interrupted build goes on where it stopped.
+mark for each, so an interrupted build goes on where it stopped. Of two processes that want one store, one waits.
 """
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +83,21 @@ def _write(folder: Path, fields: Fields, produce: Produce, first: int, last: int
     return first
 
 
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Hold `folder`, made if need be, against every other process; a kill lets go."""
+    handle = -1
+    while handle < 0:
+        folder.mkdir(parents=True, exist_ok=True)
+        with suppress(FileNotFoundError):  # renamed by its builder in this very moment
+            handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
 def build_store(
     root: Path,
     name: str,
@@ -101,10 +118,29 @@ def build_store(
     if (folder / _INDEX).is_file():
         return ArrayStore(folder).require(key)
     aside = folder.with_name(folder.name + ".building")
+    with _alone(aside):
+        if not (folder / _INDEX).is_file():  # else whom we waited for has finished it
+            _build(aside, fields, produce, count=count, chunk=chunk, processes=processes, on_progress=on_progress)
+            index = {"key": dict(key), "count": count, "fields": {k: [d, list(s)] for k, (d, s) in fields.items()}}
+            (aside / _INDEX).write_text(json.dumps(index, indent=1), encoding="utf-8")
+            os.replace(aside, folder)
+    return ArrayStore(folder).require(key)
+
+
+def _build(
+    aside: Path,
+    fields: Fields,
+    produce: Produce,
+    *,
+    count: int,
+    chunk: int,
+    processes: int,
+    on_progress: Callable[[int, int], None] | None,
+) -> None:
+    """Every chunk of `aside` that has no mark yet."""
     marks = aside / "done.npy"
     chunks: Sequence[int] = range(0, count, chunk)
     if not marks.is_file():
-        aside.mkdir(parents=True, exist_ok=True)
         _open_arrays(aside, fields, count, "w+")
         np.save(marks, np.zeros(len(chunks), dtype=np.bool_))
     done = np.lib.format.open_memmap(marks, mode="r+")
@@ -125,7 +161,3 @@ def build_store(
         for first in todo:
             finish(_write(aside, fields, produce, first, min(first + chunk, count)))
     marks.unlink()
-    index = {"key": dict(key), "count": count, "fields": {k: [d, list(s)] for k, (d, s) in fields.items()}}
-    (aside / _INDEX).write_text(json.dumps(index, indent=1), encoding="utf-8")
-    os.replace(aside, folder)
-    return ArrayStore(folder)

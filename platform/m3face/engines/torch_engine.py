@@ -57,7 +57,7 @@ class TorchEngine:
         if not torch.isfinite(losses["loss"]):
             raise FloatingPointError(f"loss is {losses['loss'].item()} at step {self.steps_done}")
         self.optimizer.zero_grad(set_to_none=True)
-        losses["loss"].backward()  # type: ignore[no-untyped-call]
+        losses["loss"].backward()
         norm = nn.utils.clip_grad_norm_(self.parameters.values(), self.config.clip_norm)
         self.optimizer.step()
         self.steps_done += 1

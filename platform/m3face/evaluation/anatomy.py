@@ -1,7 +1,8 @@
 """Is a label map a face? Two eyes, one nose, one mouth, each in one piece and in order.
 
 Odd here: a turned head may hide an eye and dark glasses hide both, so an eye may be missing only where glasses stand or
-where the nose has moved to that side of the face. The same rules judge true renders, and that rate stands beside every figure.
+where the nose has moved to that side of the face. The same rules judge true renders, and that rate stands beside every
+figure.
 """
 
 from __future__ import annotations

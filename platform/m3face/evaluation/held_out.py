@@ -1,7 +1,8 @@
 """Held-out people and captions, judged by the annotators: the table of `m3face evaluate`.
 
-Odd here: seed 0 of the renderer is never trained on. Every figure for made pictures stands beside the same judge's figure
-on true renders and on renders that went through the VAE, since a judge that errs on those cannot do better elsewhere.
+Odd here: seed 0 of the renderer is never trained on. Every figure for made pictures stands beside the same judge's
+figure on true renders and on renders that went through the VAE, since a judge that errs on those cannot do better
+elsewhere.
 """
 
 from __future__ import annotations
@@ -103,7 +104,8 @@ def _reading_rows(text: Any, people: Sequence[Sample], progress: Progress) -> li
         hits = [[m in r.mentions for m in c.mentions] for c, r in zip(said, read, strict=True)]
         rows.append(_row(f"reader: mentions understood, {label}", rate([h for hs in hits for h in hs])))
         extra = sum(len(set(r.mentions) - set(c.mentions)) for c, r in zip(said, read, strict=True))
-        rows.append(Row(name=f"reader: mentions invented per caption, {label}", value=extra / len(said), count=len(said)))
+        name = f"reader: mentions invented per caption, {label}"
+        rows.append(Row(name=name, value=extra / len(said), count=len(said)))
         for code in LANGUAGES:
             own = [h for hs, c in zip(hits, said, strict=True) if c.language == code for h in hs]
             rows.append(_row(f"reader: {code}, {label}", rate(own)))
@@ -120,7 +122,9 @@ def evaluate(
         progress("rendering people", index + 1, count)
     said = _captions(people, "all")
     stages = {name: open_stage(name, location, device=device) for name in ("text", "conditions", "face")}
-    judges = {name: open_stage(name, location, device=device) for name in ("parse", "landmarks", "attributes", "identity")}
+    judges = {
+        name: open_stage(name, location, device=device) for name in ("parse", "landmarks", "attributes", "identity")
+    }
 
     def judged(what: str, pictures: Sequence[NDArray[np.uint8]]) -> dict[str, list[Any]]:
         requests = [PictureRequest(picture=p) for p in pictures]
@@ -205,14 +209,18 @@ def evaluate(
     rows += _variety_rows(stages, judges["identity"], texts, own["identity"], true["identity"], progress)
     energy = [_laplacian_energy(p) for p in pictures]
     true_energy = [_laplacian_energy(p.image) for p in people]
-    rows.append(
-        Row(name="face: Laplacian energy, share of renders", value=float(np.mean(energy) / np.mean(true_energy)), count=count)
-    )
+    sharpness = float(np.mean(energy) / np.mean(true_energy))
+    rows.append(Row(name="face: Laplacian energy, share of renders", value=sharpness, count=count))
     return rows, by_class
 
 
 def _variety_rows(
-    stages: dict[str, Any], identity: Any, texts: Sequence[Any], own: Sequence[Any], true: Sequence[Any], progress: Progress
+    stages: dict[str, Any],
+    identity: Any,
+    texts: Sequence[Any],
+    own: Sequence[Any],
+    true: Sequence[Any],
+    progress: Progress,
 ) -> list[Row]:
     """Mean identity similarity between two seeds of one prompt, beside random people and random faces."""
     chosen = list(texts[: min(48, len(texts))])

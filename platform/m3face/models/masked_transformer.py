@@ -95,7 +95,10 @@ class MaskedTransformer(UVit2DModel):
         return int(self.config["modality_codes"][MAP])
 
     def logits(self, ids: Tensor, states: Tensor, pooled: Tensor) -> Tensor:
-        """Stock forward without size conditioning, forbidden ids at -10,000 (finite, so that guidance may subtract): fp32 [B, V, h, 2 w]."""
+        """Stock forward without size conditioning: fp32 [B, V, h, 2 w].
+
+        Forbidden ids stand at -10,000: finite, so that guidance may subtract.
+        """
         size_condition = torch.zeros(ids.shape[0], self._SIZE_CONDITION, device=ids.device)
         logits = self(ids, states, pooled, size_condition).float()
         count = self.modality.shape[1]

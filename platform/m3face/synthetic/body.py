@@ -13,7 +13,7 @@ import numpy as np
 
 from m3face.faces import ID
 from m3face.synthetic.canvas import Canvas, Indices
-from m3face.synthetic.chart import Floats, lay, smooth
+from m3face.synthetic.chart import Floats, lay, length_of, scale_rows, smooth
 from m3face.synthetic.hair import strands_of
 from m3face.synthetic.head import Head
 from m3face.synthetic.people import Look, Person
@@ -49,9 +49,14 @@ def draw_body(canvas: Canvas, person: Person, look: Look, turn: Floats) -> None:
     thick = 0.36 + 0.28 * smooth(0.0, 0.5, fall)
     round_ = np.sqrt(1.0 - ratio**2)
     depth = -0.24 + (float(top[2]) + 0.22) * lean + thick * round_
+    keep = np.flatnonzero(depth + 0.07 > canvas.depth.take(at))  # not what the head hides whatever is worn
+    at, depth, round_ = at.take(keep), depth.take(keep), round_.take(keep)
+    y, away, ratio, fall = y.take(keep), away.take(keep), ratio.take(keep), fall.take(keep)
     upward = 0.16 + 0.75 * smooth(0.05, 0.4, fall) * (0.35 + 0.65 * ratio)
     normal = np.stack([np.sign(away) * ratio * np.float32(0.95), upward, round_ + 0.12], axis=1)
-    normal /= np.sqrt((normal**2).sum(1, keepdims=True))
+    length = length_of(normal)
+    for axis in range(3):
+        normal[:, axis] /= length
     base = skin_colour(person)
     albedo = np.tile(base * np.array([0.95, 0.90, 0.88], np.float32), (at.size, 1))
     # the neck's cords and the pit between the collar bones
@@ -62,9 +67,9 @@ def draw_body(canvas: Canvas, person: Person, look: Look, turn: Floats) -> None:
     )
     pit = np.exp(-((away / 0.075) ** 2) - ((y + 1.45) / 0.06) ** 2)
     bone = np.exp(-(((y + 1.47 - 0.10 * np.abs(away)) / 0.035) ** 2)) * smooth(0.08, 0.2, np.abs(away))
-    albedo *= (1.0 + 0.07 * cord - 0.28 * pit - 0.10 * bone)[:, None]
+    scale_rows(albedo, 1.0 + 0.07 * cord - 0.28 * pit - 0.10 * bone)
     if person.traits["age"] == "old":
-        albedo *= (1.0 - 0.10 * np.exp(-((np.sin((y + 0.02 * np.cos(away * 6)) * 28.0) - 1.0) ** 2) / 0.1))[:, None]
+        scale_rows(albedo, 1.0 - 0.10 * np.exp(-((np.sin((y + 0.02 * np.cos(away * 6)) * 28.0) - 1.0) ** 2) / 0.1))
     _dress(canvas, look, at, away, y, depth, normal.astype(np.float32), albedo)
 
 
@@ -121,11 +126,13 @@ def _dress(
     worn = worn * seam[:, None]
     on = over > 0
     shade = 1.0 - 0.35 * smooth(-0.07, 0.0, over) * ~on
-    body = np.where(on[:, None], worn, albedo * shade[:, None]).astype(np.float32)
+    body, facing = np.empty((2, at.size, 3), np.float32)
+    for channel in range(3):
+        body[:, channel] = np.where(on, worn[:, channel], albedo[:, channel] * shade)
+        facing[:, channel] = np.where(on, bend[:, channel], normal[:, channel])
     label = np.where(on, np.uint8(ID["cloth"]), np.uint8(ID["neck"]))
     canvas.put(
-        at, (depth + np.where(on, 0.03 + lift, 0.0)).astype(np.float32), body,
-        np.where(on[:, None], bend, normal).astype(np.float32), label,
+        at, (depth + np.where(on, 0.03 + lift, 0.0)).astype(np.float32), body, facing, label,
         gloss=np.where(on, 0.03, 0.12).astype(np.float32), soft=np.where(on, 0.0, 1.0).astype(np.float32),
     )  # fmt: skip
 
@@ -175,25 +182,29 @@ def draw_curtain(canvas: Canvas, person: Person, look: Look, head: Head, turn: F
     wide, long_way, fall = wide[keep], long_way[keep], fall[keep]
     round_ = np.sqrt(1.0 - ratio**2)
     for front in (True, False):
-        around = np.arctan2(away / wide, round_ if front else -round_)
-        angle = np.abs((around - yaw * 0.8 + np.pi) % (2 * np.pi) - np.pi)
-        strand = lay("strand", around * 95.0, y * 14.0)
-        locks = lay("cloud", around * 55.0 + 80.0, y * 12.0)
-        gap = 0.90 + 0.05 * locks - 0.18 * smooth(-0.95, -1.35, y) - 0.10 * smooth(-0.1, 0.3, y)
-        tip = y - end - 0.055 * strand - 0.05 * locks
-        there = (angle > gap) & (tip > 0)
-        if not front:
-            there &= y < 0.38
-        pick = np.flatnonzero(there)
-        if not pick.size:
-            continue
         sign = 1.0 if front else -1.0
-        normal = np.stack([away / wide, 0.10 + 0.0 * away, sign * round_], axis=1)[pick].astype(np.float32)
+        depth = (-0.12 + sign * (long_way * 0.8 * round_ + 0.05 * fall)).astype(np.float32)
+        seen = depth > canvas.depth.take(at)
+        if not front:
+            seen &= y < 0.38
+        pick = np.flatnonzero(seen)
+        off, height, flat, broad = away.take(pick), y.take(pick), round_.take(pick), wide.take(pick)
+        around = np.arctan2(off / broad, flat if front else -flat)
+        angle = np.abs((around - yaw * 0.8 + np.pi) % (2 * np.pi) - np.pi)
+        strand = lay("strand", around * 95.0, height * 14.0)
+        locks = lay("cloud", around * 55.0 + 80.0, height * 12.0)
+        gap = 0.90 + 0.05 * locks - 0.18 * smooth(-0.95, -1.35, height) - 0.10 * smooth(-0.1, 0.3, height)
+        tip = height - end - 0.055 * strand - 0.05 * locks
+        there = np.flatnonzero((angle > gap) & (tip > 0))
+        if not there.size:
+            continue
+        pick = pick.take(there)
+        off, height, flat, broad = (a.take(there) for a in (off, height, flat, broad))
+        around, angle, gap, tip = (a.take(there) for a in (around, angle, gap, tip))
+        normal = np.stack([off / broad, 0.10 + 0.0 * off, sign * flat], axis=1).astype(np.float32)
         normal[:, 2] = np.abs(normal[:, 2]) * (1.0 if front else 0.5)
-        albedo, bent, gloss = strands_of(
-            person, around[pick] * np.float32(40.0), (0.6 - y[pick]) * np.float32(1.0), normal
-        )
-        edge = 0.72 + 0.28 * smooth(0.0, 0.12, angle[pick] - gap[pick])
-        shade = (edge if front else 0.42 * np.ones_like(edge)) * (0.62 + 0.38 * smooth(0.0, 0.12, tip[pick]))
-        depth = -0.12 + sign * (long_way[pick] * 0.8 * round_[pick] + 0.05 * fall[pick])
-        canvas.put(at[pick], depth.astype(np.float32), albedo * shade[:, None], bent, ID["hair"], gloss=gloss * edge)
+        albedo, bent, gloss = strands_of(person, around * np.float32(40.0), (0.6 - height) * np.float32(1.0), normal)
+        edge = 0.72 + 0.28 * smooth(0.0, 0.12, angle - gap)
+        shade = (edge if front else 0.42 * np.ones_like(edge)) * (0.62 + 0.38 * smooth(0.0, 0.12, tip))
+        scale_rows(albedo, shade)
+        canvas.put(at.take(pick), depth.take(pick), albedo, bent, ID["hair"], gloss=gloss * edge)

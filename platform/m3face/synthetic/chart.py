@@ -37,10 +37,29 @@ def to_direction(s: Floats, t: Floats) -> tuple[Floats, Floats, Floats]:
     return s * bend, t * bend, 1.0 - square / 2.0
 
 
+def length_of(vectors: Floats) -> Floats:
+    """The length of each row of [points, 3]."""
+    x, y, z = vectors[:, 0], vectors[:, 1], vectors[:, 2]
+    out: Floats = np.sqrt(x * x + y * y + z * z)
+    return out
+
+
+def scale_rows(rows: Floats, by: Floats) -> None:
+    """`rows *= by[:, None]` for [points, 3], several times as fast."""
+    for channel in range(rows.shape[1]):
+        rows[:, channel] *= by
+
+
 @lru_cache(maxsize=1)
 def axis() -> Floats:
     """The chart coordinate of each grid row or column."""
     return np.linspace(-REACH, REACH, GRID, dtype=np.float32)
+
+
+@lru_cache(maxsize=1)
+def lines() -> tuple[Floats, Floats]:
+    """The grid's s as one row and its t as one column: what depends on one of them alone is made on these."""
+    return axis()[None, :], axis()[:, None]
 
 
 @lru_cache(maxsize=1)
@@ -53,8 +72,12 @@ def grid() -> tuple[Floats, Floats, Floats, Floats, Floats]:
 
 def smooth(low: float | Floats, high: float | Floats, value: Floats) -> Floats:
     """0 below `low`, 1 above `high`, smooth between; `low` > `high` turns it round."""
-    at = np.clip((value - low) / (high - low), 0.0, 1.0)
-    out: Floats = at * at * (3.0 - 2.0 * at)
+    at = (value - low) / (high - low)
+    np.clip(at, 0.0, 1.0, out=at)
+    out: Floats = at * -2.0
+    out += 3.0
+    at *= at
+    out *= at
     return out
 
 
@@ -64,9 +87,9 @@ def add_bump(field: Floats, s: float, t: float, width: float, height: float, amo
     last = [min(GRID, int((c + 3.2 * w + REACH) / STEP) + 2) for c, w in ((s, width), (t, height))]
     if last[0] <= first[0] or last[1] <= first[1]:
         return
-    lines = axis()
-    across = np.exp(-(((lines[first[0] : last[0]] - s) / width) ** 2) / 2.0)
-    along = np.exp(-(((lines[first[1] : last[1]] - t) / height) ** 2) / 2.0)
+    line = axis()
+    across = np.exp(-(((line[first[0] : last[0]] - s) / width) ** 2) / 2.0)
+    along = np.exp(-(((line[first[1] : last[1]] - t) / height) ** 2) / 2.0)
     field[first[1] : last[1], first[0] : last[0]] += np.float32(amount) * along[:, None] * across[None, :]
 
 
@@ -78,16 +101,45 @@ def add_bumps(field: Floats, s: float, t: float, width: float, height: float, am
 
 def sample(stack: Floats, s: Floats, t: Floats) -> Floats:
     """Bilinear lookup of a [GRID, GRID, channels] stack at chart points, [points, channels]."""
+    at, across, along = cell_of(s, t)
+    flat = stack.reshape(GRID * GRID, -1)
+    rows = [flat.take(at + corner, axis=0) for corner in (0, 1, GRID, GRID + 1)]
+    out: Floats = np.empty(rows[0].shape, dtype=np.float64)
+    for channel in range(out.shape[1]):
+        a, b, c, d = (row[:, channel] for row in rows)
+        out[:, channel] = between(a, b, c, d, across, along)
+    return out
+
+
+def cell_of(s: Floats, t: Floats) -> tuple[NDArray[np.intp], Floats, Floats]:
+    """For chart points: the flat grid cell at their lower left, and their place in it across and along (double)."""
     column = np.clip((s + REACH) * (1.0 / STEP), 0.0, GRID - 1.001)
     row = np.clip((t + REACH) * (1.0 / STEP), 0.0, GRID - 1.001)
-    left, low = column.astype(np.int32), row.astype(np.int32)
-    across, along = (column - left)[:, None], (row - low)[:, None]
-    flat = stack.reshape(GRID * GRID, -1)
-    at = low * GRID + left
-    below = flat[at] * (1.0 - across) + flat[at + 1] * across
-    above = flat[at + GRID] * (1.0 - across) + flat[at + GRID + 1] * across
-    out: Floats = below * (1.0 - along) + above * along
-    return out
+    left, low = np.floor(column), np.floor(row)
+    at = (low * GRID + left).astype(np.intp)
+    return at, (column - left).astype(np.float64), (row - low).astype(np.float64)
+
+
+def between(a: Floats, b: Floats, c: Floats, d: Floats, across: Floats, along: Floats) -> Floats:
+    """Bilinear mean of four corners: `a` and `b` below, `c` and `d` above."""
+    rest = 1.0 - across
+    below, above = a * rest, c * rest
+    below += b * across
+    above += d * across
+    out: Floats = below * (1.0 - along)
+    return out + above * along
+
+
+def corners(field: Floats) -> Floats:
+    """Each cell of a [rows, columns] field with its neighbours right, above and right above, [rows * columns, 4].
+
+    One lookup in it finds all four corners of a cell; the field is continued periodically.
+    """
+    out: Floats = np.empty((*field.shape, 4), dtype=field.dtype)
+    out[:, :, 0] = field
+    out[:, :-1, 1], out[:, -1, 1] = field[:, 1:], field[:, 0]
+    out[:-1, :, 2:], out[-1, :, 2:] = out[1:, :, :2], out[0, :, :2]
+    return out.reshape(-1, 4)
 
 
 def _blur(field: Floats, sigma: float, axes: tuple[int, ...]) -> Floats:
@@ -128,12 +180,14 @@ def tile(kind: str) -> Floats:
 
 def lay(kind: str, across: Floats, along: Floats) -> Floats:
     """The tiling noise at continuous positions (256 is one period), bilinear."""
-    picture = tile(kind)
     left, low = np.floor(across), np.floor(along)
-    right_share, high_share = across - left, along - low
-    column, row = left.astype(np.int32) & 255, low.astype(np.int32) & 255
-    next_column, next_row = (column + 1) & 255, (row + 1) & 255
-    below = picture[row, column] * (1.0 - right_share) + picture[row, next_column] * right_share
-    above = picture[next_row, column] * (1.0 - right_share) + picture[next_row, next_column] * right_share
-    out: Floats = below * (1.0 - high_share) + above * high_share
-    return out
+    at = low.astype(np.int32) & 255
+    at <<= 8
+    at |= left.astype(np.int32) & 255
+    four = _tile_corners(kind).take(at, axis=0)
+    return between(four[:, 0], four[:, 1], four[:, 2], four[:, 3], across - left, along - low)
+
+
+@lru_cache(maxsize=8)
+def _tile_corners(kind: str) -> Floats:
+    return corners(tile(kind))

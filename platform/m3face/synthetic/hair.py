@@ -20,6 +20,8 @@ from m3face.synthetic.skin import Paint, colour, hair_colour
 def paint_beard(paint: Paint, person: Person, look: Look, f: Features) -> None:
     """Stubble, goatee, full beard, mustache and sideburns: whiskers are skin in the label map."""
     style, s, t = look.traits["beard"], paint.s, paint.t
+    if style == "none" and not look.has("mustache") and not look.has("sideburns"):
+        return
     side, mouth = np.abs(s), f.mouth
     where = np.zeros_like(s)
     below = mouth.outer_lower(s / mouth.half)
@@ -75,13 +77,15 @@ def paint_hair(paint: Paint, person: Person, head: Head) -> None:
     front = y * 0.5 + z * 0.86
     turn = np.arctan2(x - part * 0.4, front) * np.float32(40.0)
     fall = np.arccos(np.clip(up, -1.0, 1.0))
-    albedo, normal, gloss = strands_of(person, turn, fall, paint.normal[at])
+    albedo, normal, gloss = strands_of(person, turn, fall, paint.normal.take(at, axis=0))
     curl = {"straight": 0.012, "wavy": 0.02, "curly": 0.03}[person.traits["hair_type"]]
     fray = line[at] + np.float32(curl) * smooth(-0.1, 0.5, paint.t[at]) * lay("strand", turn * 2.0, fall * 20.0)
     root = 0.55 + 0.45 * smooth(0.0, 0.12, fray)
     cover = smooth(-paint.grain - 0.008, paint.grain + 0.008, fray)
     paint.mix(at, albedo * root[:, None], cover)
-    paint.normal[at] += (normal - paint.normal[at]) * cover[:, None]
+    for axis in range(3):
+        own = paint.normal[:, axis]
+        own[at] += (normal[:, axis] - own[at]) * cover
     paint.gloss[at] += (gloss - paint.gloss[at]) * cover
     paint.soft[at] *= 1.0 - cover
     paint.label[at[fray > 0]] = ID["hair"]

@@ -12,7 +12,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from m3face.synthetic.chart import STEP, Floats, add_bump, add_bumps, grid, smooth, to_direction
+from m3face.synthetic.chart import STEP, Floats, add_bump, add_bumps, grid, lines, smooth, to_direction
 from m3face.synthetic.features import Features
 from m3face.synthetic.people import Look, Person
 
@@ -35,6 +35,23 @@ def _upness() -> tuple[Floats, Floats]:
     return np.degrees(np.arctan2(y, np.abs(x) + 1e-6)).astype(np.float32), np.sqrt(np.maximum(1.0 - z * z, 1e-8))
 
 
+@lru_cache(maxsize=1)
+def _around() -> tuple[Floats, Floats]:
+    """For each grid cell: its distance from the middle of the face, and its angle from the top (degrees)."""
+    s, t, *_ = grid()
+    return np.hypot(s, t), np.degrees(np.arctan2(np.abs(s), t))
+
+
+@lru_cache(maxsize=1)
+def _bulge() -> tuple[Floats, Floats]:
+    """For each grid cell, of the skull's superellipse: its power, and the term that depth adds to the sum."""
+    _, _, _, y, z = grid()
+    depth = np.where(z > 0, np.float32(0.80), np.float32(0.90))
+    power = 2.25 + 0.75 * smooth(0.15, -0.75, y)
+    power -= 0.75 * smooth(-0.75, -1.0, y) * smooth(0.3, -0.2, z)
+    return power, np.power(np.abs(z) / depth + 1e-6, power)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Hair:
     """The border and volume of hair on the head; `border` is the chart radius at 0..180 degrees from the top."""
@@ -50,6 +67,11 @@ class Hair:
             return np.full_like(s, -1.0)
         turn = np.degrees(np.arctan2(np.abs(s), t))
         return np.hypot(s, t) - np.interp(turn, np.arange(181), self.border).astype(np.float32)
+
+    def grid_line(self) -> Floats:
+        """The same at every cell of the grid."""
+        far, turn = _around()
+        return far - np.interp(turn, np.arange(181), self.border).astype(np.float32)
 
 
 def hair_of(person: Person, look: Look) -> Hair:
@@ -97,7 +119,7 @@ class Head:
 
 def _skull(person: Person) -> Floats:
     """The smooth head, before any feature."""
-    _, _, x, y, z = grid()
+    tall = np.abs(grid()[3])
     angle, flat = _upness()
     shape = person.shape
     outline = np.array(_OUTLINES[person.traits["face_shape"]])
@@ -110,19 +132,17 @@ def _skull(person: Person) -> Floats:
     table = np.convolve(np.pad(table, 12, mode="reflect"), kernel / kernel.sum(), mode="valid").astype(np.float32)
     place = np.clip(angle + 90.0, 0.0, 179.99)
     whole = place.astype(np.int32)
-    rho = table[whole] + (table[whole + 1] - table[whole]) * (place - whole)
-    rho *= 1.0 + 0.02 * (shape["face_width"] * (1.0 - np.abs(y)) + shape["face_height"] * np.abs(y))
-    depth = np.where(z > 0, np.float32(0.80), np.float32(0.90))
-    power = 2.25 + 0.75 * smooth(0.15, -0.75, y)
-    power -= 0.75 * smooth(-0.75, -1.0, y) * smooth(0.3, -0.2, z)
-    sum_of = np.power(flat / rho, power) + np.power(np.abs(z) / depth + 1e-6, power)
+    rho = table.take(whole) + (table[1:] - table[:-1]).take(whole) * (place - whole)
+    rho *= 1.0 + 0.02 * (shape["face_width"] * (1.0 - tall) + shape["face_height"] * tall)
+    power, deep = _bulge()
+    sum_of = np.power(flat / rho, power) + deep
     out: Floats = np.power(sum_of, -1.0 / power).astype(np.float32)
     return out
 
 
 def _relief(radius: Floats, person: Person, f: Features) -> None:
     """Raise and carve the features, in place."""
-    s, t, *_ = grid()
+    s, t = lines()
     male = person.traits["gender"] == "male"
     eye, mouth, nose = f.eye, f.mouth, f.nose
     # forehead, brow ridge, sockets, lids
@@ -154,17 +174,18 @@ def _relief(radius: Floats, person: Person, f: Features) -> None:
     add_bumps(radius, 0.46, -0.80, 0.13, 0.12, 0.045 if person.traits["age"] == "old" else 0.0)
     # lips, philtrum, chin
     add_bump(radius, 0.0, mouth.t, 0.23, 0.13, 0.036)
-    u = s / mouth.half
-    inside = np.abs(u) < 1.0
+    inside = np.flatnonzero(np.abs(s[0] / mouth.half) < 1.0)
+    near = slice(int(inside[0]), int(inside[-1]) + 1)
+    u = s[:, near] / mouth.half
     upper, low_line = mouth.inner_upper(u), mouth.inner_lower(u)
     top, bottom = mouth.outer_upper(u), mouth.outer_lower(u)
     for low, high, swollen in ((upper, top, 0.42 * mouth.upper), (bottom, low_line, 0.20 * mouth.lower + 0.008)):
         part = np.clip((t - low) / np.maximum(high - low, 1e-3), -0.35, 1.35)
         swell = np.maximum(1.0 - np.abs((part - 0.5) / 0.85) ** 2.4, 0.0) * np.power(np.maximum(1.0 - u * u, 0.0), 0.6)
-        radius += np.where(inside, swollen * swell, 0.0).astype(np.float32)
+        radius[:, near] += (swollen * swell).astype(np.float32)
     if f.jaw_open > 0:
         deep = np.minimum(t - low_line, upper - t)
-        radius -= np.where(inside, 0.035 * smooth(0.0, 0.03, deep), 0.0).astype(np.float32)
+        radius[:, near] -= (0.035 * smooth(0.0, 0.03, deep)).astype(np.float32)
     add_bump(radius, 0.0, mouth.outer_upper(np.zeros(1, np.float32))[0] + 0.05, 0.022, 0.05, -0.014)
     below = float(mouth.outer_lower(np.zeros(1, np.float32))[0])
     add_bump(radius, 0.0, below - 0.07, 0.15, 0.045, -0.024)
@@ -177,8 +198,8 @@ def _relief(radius: Floats, person: Person, f: Features) -> None:
     if person.has("dimples"):
         add_bumps(radius, mouth.half + 0.10, mouth.t + 0.02, 0.024, 0.035, -0.035 - 0.02 * f.smile)
     if person.traits["skin_texture"] == "wrinkled":
-        lines = 0.0085 * np.sin((t - 0.05 * np.cos(s * 4.0)) * 62.0)
-        radius += (lines * smooth(0.38, 0.46, t) * smooth(0.8, 0.68, t) * smooth(0.6, 0.3, np.abs(s))).astype(
+        furrows = 0.0085 * np.sin((t - 0.05 * np.cos(s * 4.0)) * 62.0)
+        radius += (furrows * smooth(0.38, 0.46, t) * smooth(0.8, 0.68, t) * smooth(0.6, 0.3, np.abs(s))).astype(
             np.float32
         )
 
@@ -190,19 +211,19 @@ def over_hat_line(y: Floats, z: Floats, line: float) -> Floats:
 
 def build_head(person: Person, look: Look, features: Features) -> Head:
     """The relief of `person` in `look`, with its normals."""
-    s, t, x, y, z = grid()
+    s, t = lines()
     radius = _skull(person)
     half_width = float(radius[len(radius) // 2].max())
     _relief(radius, person, features)
     skin = radius.copy()
     hair = hair_of(person, look)
     if hair.present:
-        inside = hair.line(s, t)
+        inside = hair.grid_line()
         cover = smooth(-0.02, 0.13, inside)
         part = 0.022 * np.exp(-(((s - 0.22 * person.shape["part"]) / 0.035) ** 2)) * smooth(0.5, 0.9, t)
         lift = hair.thick * cover * (1.0 + 0.35 * smooth(0.2, 1.3, t)) - (0.0 if hair.bangs else part)
         if hair.bangs:
-            lift += 0.045 * smooth(-0.01, 0.03, inside) * smooth(0.75, 0.5, np.hypot(s, t)) * smooth(-0.2, 0.2, t)
+            lift += 0.045 * smooth(-0.01, 0.03, inside) * smooth(0.75, 0.5, _around()[0]) * smooth(-0.2, 0.2, t)
         radius = radius + np.where(inside > -0.03, lift, 0.0).astype(np.float32)
     if look.traits["beard"] in ("goatee", "full"):
         chin = smooth(0.3, 0.12, np.abs(s)) if look.traits["beard"] == "goatee" else np.float32(1.0)
@@ -210,6 +231,7 @@ def build_head(person: Person, look: Look, features: Features) -> Head:
     hat_line = 9.0
     if look.has("hat"):
         hat_line = 0.30 + 0.06 * look.shape["fringe"]
+        *_, y, z = grid()
         under = over_hat_line(y, z, hat_line)
         cap = smooth(-0.01, 0.03, under)
         rim = smooth(0.0, 0.03, under) - smooth(0.15, 0.18, under)
@@ -229,16 +251,18 @@ def build_head(person: Person, look: Look, features: Features) -> Head:
 def _with_normals(radius: Floats, lift: Floats) -> Floats:
     """The stack [GRID, GRID, 5]: radius, outward normal, and how much lies on the skin here."""
     _, _, x, y, z = grid()
-    place = np.stack([x * radius, y * radius, z * radius])
+    place: Floats = np.empty((3, *radius.shape), dtype=radius.dtype)
+    for axis, along in enumerate((x, y, z)):
+        np.multiply(along, radius, out=place[axis])
     along_s, along_t = np.empty_like(place), np.empty_like(place)
     along_s[:, :, 1:-1] = (place[:, :, 2:] - place[:, :, :-2]) * (0.5 / STEP)
     along_t[:, 1:-1] = (place[:, 2:] - place[:, :-2]) * (0.5 / STEP)
     for edge, near in ((0, 1), (-1, -2)):
         along_s[:, :, edge], along_t[:, edge] = along_s[:, :, near], along_t[:, near]
-    normal = np.stack([
-        along_s[1] * along_t[2] - along_s[2] * along_t[1],
-        along_s[2] * along_t[0] - along_s[0] * along_t[2],
-        along_s[0] * along_t[1] - along_s[1] * along_t[0],
-    ])  # fmt: skip
-    normal /= np.sqrt((normal * normal).sum(0)) + 1e-6
-    return np.ascontiguousarray(np.stack([radius, *normal, lift], axis=-1), dtype=np.float32)
+    normal = [along_s[i] * along_t[j] - along_s[j] * along_t[i] for i, j in ((1, 2), (2, 0), (0, 1))]
+    length = np.sqrt(normal[0] * normal[0] + normal[1] * normal[1] + normal[2] * normal[2]) + 1e-6
+    stack: Floats = np.empty((*radius.shape, 5), dtype=np.float32)
+    stack[:, :, 0], stack[:, :, 4] = radius, lift
+    for axis in range(3):
+        stack[:, :, 1 + axis] = normal[axis] / length
+    return stack

@@ -11,8 +11,8 @@ import colorsys
 import numpy as np
 from numpy.typing import NDArray
 
-from m3face.synthetic.canvas import Canvas
-from m3face.synthetic.chart import Floats, lay, smooth
+from m3face.synthetic.canvas import Canvas, Indices, put_rows
+from m3face.synthetic.chart import Floats, lay, length_of, smooth
 from m3face.synthetic.people import Look
 
 SMALL = 64
@@ -20,13 +20,12 @@ SMALL = 64
 
 def _box(picture: Floats, reach: int) -> Floats:
     """Mean over a square of 2 * reach + 1, edges repeated."""
+    width = 2 * reach + 1
     for axis in (0, 1):
-        pad = [(0, 0), (0, 0)]
-        pad[axis] = (reach + 1, reach)
-        total = np.cumsum(np.pad(picture, pad, mode="edge"), axis=axis, dtype=np.float32)
-        width = 2 * reach + 1
-        high = np.take(total, range(width, total.shape[axis]), axis=axis)
-        low = np.take(total, range(total.shape[axis] - width), axis=axis)
+        last = picture.shape[axis] - 1
+        at = np.clip(np.arange(-reach - 1, last + reach + 1), 0, last)
+        total = np.cumsum(picture.take(at, axis=axis), axis=axis, dtype=np.float32)
+        high, low = (total[width:], total[:-width]) if axis == 0 else (total[:, width:], total[:, :-width])
         picture = (high - low) / np.float32(width)
     return picture
 
@@ -38,7 +37,11 @@ def _enlarge(picture: Floats, count: int) -> Floats:
     low = at.astype(np.int32)
     share = at - low
     rows = picture[low] * (1 - share)[:, None] + picture[low + 1] * share[:, None]
-    out: Floats = rows[:, low] * (1 - share) + rows[:, low + 1] * share
+    out: Floats = rows.take(low, axis=1)
+    out *= 1 - share
+    right = rows.take(low + 1, axis=1)
+    right *= share
+    out += right
     return out
 
 
@@ -87,10 +90,11 @@ def light(canvas: Canvas, look: Look) -> Floats:
     shape = look.shape
     reach, open_ = _shadow(canvas, toward)
     at = np.flatnonzero(canvas.depth > -8.0)
-    normal, albedo, soft, gloss = canvas.normal[at], canvas.albedo[at], canvas.soft[at], canvas.gloss[at]
-    length = np.sqrt((normal * normal).sum(1)) + 1e-6
-    normal = normal / length[:, None]
-    reach, open_ = reach[at], open_[at]
+    normal, albedo = canvas.normal.take(at, axis=0), canvas.albedo.take(at, axis=0)
+    soft, gloss, reach, open_ = canvas.soft.take(at), canvas.gloss.take(at), reach.take(at), open_.take(at)
+    length = length_of(normal) + 1e-6
+    for axis in range(3):
+        normal[:, axis] /= length
     facing = normal @ toward
     hard = 0.75 + 0.25 * shape["light_hard"]
     lit = 1.0 - (1.0 - reach) * np.float32(0.82 * hard)
@@ -103,34 +107,39 @@ def light(canvas: Canvas, look: Look) -> Floats:
     sky = (0.72 + 0.28 * normal[:, 1]) * open_
     # light from behind on the far edge
     edge = np.power(np.clip(1.0 - normal[:, 2], 0.0, 1.0), 3.0) * smooth(0.0, 0.8, -normal[:, 0] * np.sign(toward[0]))
-    for channel, wrap in enumerate((0.34, 0.16, 0.11)):
+    # the edge of a shadow on what is soft reddens
+    tinted = np.flatnonzero((soft > 0.5) & (lit < 1.0))
+    red, other = lit.copy(), lit.copy()
+    red[tinted], other[tinted] = np.power(lit.take(tinted), 0.75), np.power(lit.take(tinted), 1.15)
+    edge = 0.16 * edge
+    for channel, (wrap, shaded) in enumerate(((0.34, red), (0.16, other), (0.11, other))):
         bend = wrap * soft + 0.10
         diffuse = np.clip((facing + bend) / (1.0 + bend), 0.0, 1.0)
-        warm_shadow = np.power(lit, (0.75, 1.1, 1.2)[channel]) if channel == 0 else np.power(lit, 1.15)
-        whole = key[channel] * diffuse * np.where(soft > 0.5, warm_shadow, lit) + fill[channel] * sky + 0.16 * edge
-        out[:, channel] = albedo[:, channel] * whole
+        out[:, channel] = albedo[:, channel] * (key[channel] * diffuse * shaded + fill[channel] * sky + edge)
     half = toward + np.array([0.0, 0.0, 1.0], np.float32)
     half /= np.linalg.norm(half)
     shine = np.clip(normal @ half, 0.0, 1.0)
     tight = np.where(gloss > 0.45, np.float32(48.0), np.float32(18.0))
     spark = np.power(shine, tight) * gloss * lit * np.float32(0.55)
-    metal = gloss > 0.85
-    out += spark[:, None] * np.where(
-        metal[:, None], albedo + 0.35, np.float32(0.62) + 0.38 * np.minimum(albedo * 3.0, 1.0)
-    )
+    metal = np.flatnonzero(gloss > 0.85)
+    for channel in range(3):
+        own = albedo[:, channel]
+        tint = np.float32(0.62) + 0.38 * np.minimum(own * 3.0, 1.0)
+        tint[metal] = own[metal] + 0.35
+        out[:, channel] += spark * tint
     lit_all = np.zeros_like(canvas.albedo)
-    lit_all[at] = out
+    put_rows(lit_all, at, out)
     return lit_all
 
 
-def background(canvas: Canvas, look: Look) -> Floats:
-    """A wall, a gradient or far-off blurred lights."""
+def background(canvas: Canvas, look: Look, at: Indices) -> Floats:
+    """A wall, a gradient or far-off blurred lights, at the samples `at`."""
     shape = look.shape
     kind, hue, bright = shape["back_kind"], shape["back_hue"], 0.10 + 0.62 * shape["back_light"]
     saturation = 0.08 + 0.42 * (shape["back_shift"] * 3.7 % 1.0)
     first = np.array(colorsys.hsv_to_rgb(hue, saturation, bright), np.float32) ** np.float32(1.8)
     second = np.array(colorsys.hsv_to_rgb((hue + 0.12) % 1.0, saturation, bright * 0.55), np.float32) ** np.float32(1.8)
-    x, y = canvas.x, canvas.y
+    x, y = canvas.x.take(at), canvas.y.take(at)
     offset = 256.0 * shape["back_shift"]
     if kind < 0.34:
         share = 0.25 + 0.5 * smooth(0.2, 2.3, np.hypot(x - 0.8 * (shape["light_side"] - 0.5), y - 0.2))
@@ -138,19 +147,28 @@ def background(canvas: Canvas, look: Look) -> Floats:
         share = smooth(-1.8, 1.7, y * 0.8 + x * (shape["back_shift"] - 0.5)) * 0.9
     else:
         share = np.clip(0.5 + 0.28 * lay("cloud", x * 17.0 + offset, y * 17.0 + offset), 0.0, 1.0)
-    out: Floats = first + (second - first) * share[:, None].astype(np.float32)
+    share = share.astype(np.float32)
+    out: Floats = np.empty((at.size, 3), np.float32)
+    for channel in range(3):
+        out[:, channel] = first[channel] + (second - first)[channel] * share
     if kind > 0.84:
         blobs = np.clip(lay("spots", x * 16.0 + offset, y * 16.0 + 2 * offset) * 1.6, 0.0, 1.0)
-        out += (first * 0.9 + 0.05) * smooth(0.25, 0.6, blobs)[:, None]
+        glow = smooth(0.25, 0.6, blobs)
+        for channel in range(3):
+            out[:, channel] += (first * 0.9 + 0.05)[channel] * glow
     return out
 
 
 def to_bytes(lit: Floats, size: int, factor: int) -> NDArray[np.uint8]:
     """Average the samples of each pixel, bend the bright end, encode as sRGB."""
     picture = lit.reshape(size, factor, size, factor, 3)
-    mean = picture.mean(axis=(1, 3)) if factor > 1 else picture.reshape(size, size, 3)
-    mean = np.maximum(mean, 0.0)
-    mean = np.where(mean > 0.6, 0.6 + 0.4 * (1.0 - np.exp(-(mean - 0.6) / 0.4)), mean)
+    mean = picture[:, 0, :, 0].copy()
+    for part in range(1, factor * factor):
+        mean += picture[:, part // factor, :, part % factor]
+    mean /= factor * factor
+    np.maximum(mean, 0.0, out=mean)
+    bright = mean > 0.6
+    mean[bright] = 0.6 + 0.4 * (1.0 - np.exp(-(mean[bright] - 0.6) / 0.4))
     encoded = 1.055 * np.power(mean, 1.0 / 2.4) - 0.055
     encoded = np.where(mean < 0.0031308, mean * 12.92, encoded)
     out: NDArray[np.uint8] = np.clip(encoded * 255.0 + 0.5, 0, 255).astype(np.uint8)

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from m3face.errors import BadInput
 from m3face.faces import ID
 from m3face.synthetic.body import draw_body, draw_curtain, draw_necklace
-from m3face.synthetic.canvas import FRAME, Canvas, Indices, rotation, trace
-from m3face.synthetic.chart import Floats, sample
+from m3face.synthetic.canvas import FRAME, Canvas, Indices, put_rows, rotation, trace
+from m3face.synthetic.chart import Floats, length_of, sample
 from m3face.synthetic.features import features_of, landmark_points
 from m3face.synthetic.hair import paint_beard, paint_hair, paint_hat
 from m3face.synthetic.head import Head, build_head
@@ -55,13 +55,13 @@ def _draw_head(canvas: Canvas, person: Person, look: Look, head: Head, turn: Flo
     around = canvas.box(-1.3, 1.3, -1.4, 1.32)
     x, y = canvas.x[around], canvas.y[around]
     near = np.flatnonzero(x * x + (y * 0.95) ** 2 < 1.68)
-    hit, depth, s, t, values = trace(head.stack, (x[near], y[near]), turn)
+    hit, depth, s, t, outward = trace(head.stack, (x[near], y[near]), turn)
     at = around[near[hit]]
     count = at.size
     paint = Paint(
         s=s, t=t,
         albedo=np.zeros((count, 3), np.float32),
-        normal=np.ascontiguousarray(values[:, 1:4]),
+        normal=outward,
         gloss=np.zeros(count, np.float32), soft=np.zeros(count, np.float32),
         label=np.full(count, ID["skin"], np.uint8),
         grain=0.55 * canvas.step,
@@ -76,7 +76,7 @@ def _draw_head(canvas: Canvas, person: Person, look: Look, head: Head, turn: Flo
     paint_hair(paint, person, head)
     paint_hat(paint, look, head)
     normal = paint.normal @ turn.T
-    normal /= np.sqrt((normal * normal).sum(1, keepdims=True)) + 1e-6
+    normal /= length_of(normal)[:, None] + 1e-6
     canvas.put(at, depth, paint.albedo, normal, paint.label, gloss=paint.gloss, soft=paint.soft)
 
 
@@ -160,7 +160,7 @@ def render(person: Person, look: Look, *, size: int) -> Sample:
     _glass(canvas, lit, look, lenses)
     landmarks, visible = _landmarks(canvas, head, turn, size, dark=look.traits["glasses"] == "sunglasses")
     empty = np.flatnonzero(canvas.depth < -8.0)
-    lit[empty] = background(canvas, look)[empty]
+    put_rows(lit, empty, background(canvas, look, empty))
     return Sample(
         image=to_bytes(lit, size, factor),
         label_map=_majority(canvas.label, size, factor),

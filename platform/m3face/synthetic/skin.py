@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from m3face.faces import ID
-from m3face.synthetic.chart import Floats, lay, smooth
+from m3face.synthetic.canvas import put_rows
+from m3face.synthetic.chart import Floats, lay, scale_rows, smooth
 from m3face.synthetic.features import Features
 from m3face.synthetic.people import Look, Person
 
@@ -56,7 +57,17 @@ class Paint:
 
     def mix(self, at: NDArray[np.intp], tint: Floats, share: Floats) -> None:
         """Blend `tint` (a colour, or one a point) over the albedo by `share`."""
-        self.albedo[at] += (tint - self.albedo[at]) * share[:, None]
+        seen = np.flatnonzero(share)
+        if not seen.size:
+            return
+        if seen.size < share.size:
+            at, share = at.take(seen), share.take(seen)
+            tint = tint.take(seen, axis=0) if tint.ndim == 2 else tint
+        new = self.albedo.take(at, axis=0)
+        for channel in range(3):
+            own = new[:, channel]
+            own += (tint[..., channel] - own) * share
+        put_rows(self.albedo, at, new)
 
     def inside(self, low_s: float, high_s: float, low_t: float, high_t: float) -> NDArray[np.intp]:
         s, t = self.s, self.t
@@ -99,7 +110,7 @@ def paint_skin(paint: Paint, person: Person, look: Look, features: Features) -> 
     rough = {"smooth": 0.018, "rough": 0.09, "wrinkled": 0.06}[texture]
     pores = lay("grain", s * 130 + offset, t * 130)
     shade = 1.0 + np.float32(rough) * pores + np.float32(0.012 + 0.03 * (texture == "rough")) * clouds
-    paint.albedo *= np.maximum(shade, 0.3)[:, None]
+    scale_rows(paint.albedo, np.maximum(shade, 0.3))
     if texture == "rough":
         paint.normal[:, 0] += 0.10 * pores
         paint.normal[:, 1] += 0.10 * lay("grain", t * 110, s * 110 + offset)

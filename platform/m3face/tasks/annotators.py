@@ -103,9 +103,9 @@ class AttributeClassifierTask(_LookingTask):
 
     def losses(self, module: nn.Module, batch: Batch) -> dict[str, Tensor]:
         logits = AttributeClassifier.split(module(batch["picture"]).float())
-        columns = batch["values"].unbind(1)
-        each = [F.cross_entropy(logits[name], target) for name, target in zip(ATTRIBUTES, columns, strict=True)]
-        hits = [(logits[name].argmax(1) == target).float().mean() for name, target in zip(ATTRIBUTES, columns, strict=True)]
+        pairs = [(logits[name], target) for name, target in zip(ATTRIBUTES, batch["values"].unbind(1), strict=True)]
+        each = [F.cross_entropy(own, target) for own, target in pairs]
+        hits = [(own.argmax(1) == target).float().mean() for own, target in pairs]
         return {"loss": torch.stack(each).mean(), "right": torch.stack(hits).mean()}
 
 

@@ -144,6 +144,10 @@ class Task(ABC):
         """Before the first step of a fresh run (k-means of a codebook); not called on resume."""
         return None
 
+    def resume(self, model: Path) -> None:
+        """Before a run goes on: take from the checkpoint's `model/` what cannot be made again alike (a tokenizer)."""
+        return None
+
 
 def stack(values: Sequence[np.ndarray[Any, Any]]) -> Tensor:
     """One tensor of equally shaped arrays."""

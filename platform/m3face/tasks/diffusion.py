@@ -68,7 +68,7 @@ class VaeTask(Task):
     @torch.no_grad()
     def export(self, root: Path) -> None:
         """Also measures the standard deviation of the latents and stores its inverse as `scaling_factor`."""
-        vae: AutoencoderKL = self.module  # type: ignore[assignment]
+        vae: AutoencoderKL = self.module
         found = []
         for first in range(0, min(_MEASURED_LATENTS, self.count), 32):
             last = min(first + 32, self.count)

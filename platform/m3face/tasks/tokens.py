@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,6 +29,9 @@ _KMEANS_ROUNDS = 8
 
 class _Codebook(nn.Module):
     """A VQ network with the record of which codes are in use."""
+
+    use: Tensor
+    age: Tensor
 
     def __init__(self, network: VQModel) -> None:
         super().__init__()
@@ -68,39 +72,40 @@ class _Codebook(nn.Module):
 
 class _TokensTask(Task):
     component: str
+    module: _Codebook
 
     def __init__(self, context: Context) -> None:
         self.faces = context.faces
         self.size = int(self.faces.key["size"])
         self.count = len(self.faces)
-        self.module = _Codebook(context.network(self.component))  # type: ignore[arg-type]
+        self.module = _Codebook(context.network(self.component))
         self.picture_size = int(self.module.network.config["sample_size"])
 
     def picture(self, batch: Batch) -> Tensor:
         raise NotImplementedError
 
-    def _coded(self, module: nn.Module, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+    def _coded(self, module: Any, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         """(decoder output, codebook loss, share of codes in use)."""
-        network: VQModel = module.network  # type: ignore[assignment]
+        network: VQModel = module.network
         latents = network.encode(self.picture(batch)).latents.float()
         quantized, loss, (_, _, ids) = network.quantize(latents)
-        module.observe(latents.detach().permute(0, 2, 3, 1).flatten(0, 2), ids)  # type: ignore[operator]
+        module.observe(latents.detach().permute(0, 2, 3, 1).flatten(0, 2), ids)
         decoded = tokens.decode_latents(network, quantized)
-        used = (module.use > _DEAD_BELOW / len(module.use)).float().mean()  # type: ignore[arg-type, operator]
+        used = (module.use > _DEAD_BELOW / len(module.use)).float().mean()
         return decoded.float(), loss, used
 
     @torch.no_grad()
     def begin(self, batches: Callable[[int], Batch]) -> None:
-        network = self.module.network  # type: ignore[union-attr]
+        network = self.module.network
         device = network.device
         found = []
         for step in range(8):
             batch = {name: value.to(device) for name, value in batches(step).items()}
             found.append(network.encode(self.picture(batch)).latents.permute(0, 2, 3, 1).flatten(0, 2))
-        self.module.start(torch.cat(found)[:20_000])  # type: ignore[operator]
+        self.module.start(torch.cat(found)[:20_000])
 
     def export(self, root: Path) -> None:
-        checkpoints.save(self.component, self.module.network, root)  # type: ignore[arg-type]
+        checkpoints.save(self.component, self.module.network, root)
 
 
 class MapTokensTask(_TokensTask):

@@ -75,6 +75,9 @@ def train(
     weights = root / "weights" / config.preset if config.weights is None else presets.weights_folder(config.weights)
     run = root / "runs" / config.preset / settings.component
     run.mkdir(parents=True, exist_ok=True)
+    newest = newest_checkpoint(run)
+    if newest is not None:
+        _same_run(newest, config)  # before anything is rendered for settings that will be refused
     context = Context(
         preset=presets.get(config.preset),
         weights=weights,
@@ -93,12 +96,11 @@ def train(
             draws_of_step(step, batch_size=settings.batch_size, count=task.count, seed=config.seed)
         )
 
-    newest = newest_checkpoint(run)
     if newest is None:
         task.begin(batches)
     else:
-        _same_run(newest, config)
         engine.load_state(newest / "trainer")
+        task.resume(newest / "model")
     metrics_file = (run / "metrics.jsonl").open("a", encoding="utf-8")
 
     def keep(step: int) -> Path:
@@ -143,14 +145,12 @@ def _same_run(checkpoint: Path, config: RunConfig) -> None:
     free = {"steps", "checkpoint_every", "log_every"}
     for part in ("seed", "preset", "data"):
         if getattr(before, part) != getattr(config, part):
-            raise CheckpointError(
-                part, f"{checkpoint.parent} began with another value", str(getattr(before, part)), "use another --set runs="
-            )
+            allowed, remedy = str(getattr(before, part)), "use another --set runs="
+            raise CheckpointError(part, f"{checkpoint.parent} began with another value", allowed, remedy)
     for name, value in before.train.model_dump().items():
         if name not in free and getattr(config.train, name) != value:
-            raise CheckpointError(
-                f"train.{name}", repr(getattr(config.train, name)), f"{value!r} as {checkpoint.parent} began", "delete it"
-            )
+            allowed = f"{value!r} as {checkpoint.parent} began"
+            raise CheckpointError(f"train.{name}", repr(getattr(config.train, name)), allowed, "delete it")
 
 
 def publish_weights(weights: Path, target: Path, *, components: Sequence[str] | None = None) -> None:

@@ -1,0 +1,34 @@
+"""What every `from_checkpoint` needs of a weights folder."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from m3face.errors import BadInput, CheckpointError
+from m3face.presets import weights_folder
+from m3face.stages.requests import TextStates
+
+__all__ = ["check_states", "picture_size", "weights_folder"]
+
+
+def picture_size(folder: Path) -> int:
+    """Pixels a side of the faces that these networks were trained on: the `sample_size` of the VAE's config."""
+    path = folder / "vae" / "config.json"
+    try:
+        return int(json.loads(path.read_text(encoding="utf-8"))["sample_size"])
+    except (OSError, ValueError, KeyError, TypeError):
+        raise CheckpointError(
+            "weights", f"{path} names no sample_size", "the config of a trained VAE", "copy the folder again"
+        ) from None
+
+
+def check_states(states: TextStates, *, width: int, field: str) -> None:
+    """BadInput if the text was encoded for networks of another width."""
+    if states.states.shape[1] != width:
+        raise BadInput(
+            field,
+            f"has states of width {states.states.shape[1]}",
+            f"width {width}",
+            "encode the prompt with the text encoder of the same weights",
+        )

@@ -1,0 +1,116 @@
+"""One body for every task: what `fit` and the checkpoints rely on, with the real networks and recipes of `tiny`.
+
+Odd here: gradients are looked at in the third step, since a ControlNet begins with zero convolutions that let none
+through to what lies before them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from m3face import checkpoints
+from m3face.config import COMPONENTS
+from m3face.engines import TorchEngine
+from m3face.tasks import make_task
+from m3face.training import draws_of_step
+from m3face.training.run import newest_checkpoint
+from tests.chain import Chain
+
+PARTS = {
+    "text_encoder": {"encoder.": "text_encoder", "reader.": "prompt_reader"},
+    "map_vq": {"network.": "map_vq"},
+    "landmark_vq": {"network.": "landmark_vq"},
+}
+"""Prefix of a trained parameter's name to the folder that holds it, where it is not the component's own."""
+
+
+def _state(modules: dict[str, nn.Module]) -> dict[str, Tensor]:
+    return {f"{n}.{k}": v.clone() for n, m in modules.items() for k, v in m.state_dict().items()}
+
+
+@pytest.mark.parametrize("component", COMPONENTS)
+def test_every_task(component: str, chain: Chain) -> None:
+    context = chain.context(component)
+    task = make_task(component, context)
+    frozen = {n: m for n, m in vars(task).items() if isinstance(m, nn.Module) and m is not task.module}
+    before = _state(frozen)
+    engine = TorchEngine(task.module, task.losses, context.train, device="cpu")
+    assert len(list(task.module.parameters())) == len(engine.parameters)
+
+    def batches(step: int) -> Any:
+        return task.batch(draws_of_step(step, batch_size=4, count=task.count, seed=0))
+
+    task.begin(batches)
+    for step in range(3):
+        metrics = engine.step(batches(step))
+        assert all(value == value and abs(value) < float("inf") for value in metrics.values()), metrics
+    unreached = {n for n, p in engine.parameters.items() if p.grad is None or not bool((p.grad != 0).any())}
+    assert not unreached
+
+    assert not any(p.requires_grad or p.grad is not None for m in frozen.values() for p in m.parameters())
+    assert all(torch.equal(value, before[name]) for name, value in _state(frozen).items())
+    again = task.batch(draws_of_step(1, batch_size=4, count=task.count, seed=0))
+    assert all(torch.equal(value, again[name]) for name, value in batches(1).items())
+
+
+@pytest.mark.parametrize("component", COMPONENTS)
+def test_export_loads_as_it_was_trained(component: str, chain: Chain) -> None:
+    weights = chain.until(component)
+    run = newest_checkpoint(chain.home / "runs" / "tiny" / component)
+    assert run is not None
+    state = load_file(run / "trainer" / "state.safetensors")
+    kind = "average/" if any(name.startswith("average/") for name in state) else "master/"
+    assert (kind == "average/") == bool(chain.config(component).train.ema)
+    trained = {name.removeprefix(kind): value for name, value in state.items() if name.startswith(kind)}
+    seen = 0
+    for prefix, part in PARTS.get(component, {"": component}).items():
+        for folder in (weights, run / "model"):
+            loaded = checkpoints.load(part, folder, checked=folder == weights)
+            for name, value in loaded.named_parameters():
+                assert torch.equal(value, trained[prefix + name].half().float()), f"{part}.{name}"
+        seen += len(list(loaded.parameters()))
+    assert seen == len(trained)
+
+
+@pytest.mark.parametrize("condition", ["mask", "landmarks"])
+def test_a_fresh_controlnet_changes_nothing(condition: str, chain: Chain) -> None:
+    component = f"controlnet_{condition}"
+    task: Any = make_task(component, chain.context(component))
+    batch = dict(task.batch(draws_of_step(0, batch_size=4, count=task.count, seed=0)))
+    if condition == "landmarks":
+        batch["both"] = torch.zeros(4)  # without the trained mask ControlNet beside it
+    noisy, target = task._noisy(batch)
+    with torch.no_grad():
+        loss = task.losses(task.module, batch)["loss"]
+        alone = task.unet(noisy, batch["time"], batch["states"]).sample
+    assert torch.equal(loss, F.mse_loss(alone, target))
+
+
+@pytest.mark.parametrize(("share", "low", "high"), [(0.0, 0.0, 0.0), (0.1, 0.06, 0.14), (0.9, 0.86, 0.94), (1, 1, 1)])
+def test_prompt_dropout_drops_the_share_it_names(share: float, low: float, high: float, chain: Chain) -> None:
+    context = chain.context("unet", f"train.prompt_dropout={share}")
+    draws = [d for step in range(10) for d in draws_of_step(step, batch_size=100, count=24, seed=5)]
+    states = context.drawn_states(draws)
+    dropped = (states == context.empty_states).all(dim=(1, 2)).float().mean()
+    assert low <= float(dropped) <= high
+
+
+def test_half_of_the_landmark_samples_see_both_conditions(chain: Chain) -> None:
+    task = make_task("controlnet_landmarks", chain.context("controlnet_landmarks"))
+    both = task.batch(draws_of_step(0, batch_size=200, count=task.count, seed=0))["both"]
+    assert 0.4 < float(both.mean()) < 0.6
+
+
+def test_the_mask_of_the_transformer_hides_something_in_every_sample(chain: Chain) -> None:
+    task = make_task("transformer", chain.context("transformer"))
+    hidden = task.batch(draws_of_step(0, batch_size=200, count=task.count, seed=0))["hidden"]
+    share = hidden.float().mean((1, 2))
+    assert float(share.min()) > 0
+    whole_modality = hidden[..., 0::2].all(dim=(1, 2)) != hidden[..., 1::2].all(dim=(1, 2))
+    assert 0.1 < float(whole_modality.float().mean()) < 0.35
