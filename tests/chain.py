@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-from m3face import presets
+from m3face import checkpoints, presets
 from m3face.config import COMPONENTS, RunConfig, load_config
 from m3face.tasks import Context
 from m3face.training.run import train
@@ -66,6 +66,8 @@ class Chain:
         (home / "caches").symlink_to(self.home / "caches")
         other = Chain(home)
         if self.weights.is_dir():
-            shutil.copytree(self.weights, other.weights)
+            later = COMPONENTS[COMPONENTS.index(component) :]
+            shutil.copytree(self.weights, other.weights, ignore=shutil.ignore_patterns(*later))
+            checkpoints.write_manifest(other.weights)
         other._left = list(COMPONENTS[COMPONENTS.index(component) :])
         return other

@@ -18,6 +18,7 @@ from typer._click.exceptions import ClickException
 from m3face import __version__
 from m3face.doctor import doctor
 from m3face.errors import M3FaceError
+from m3face.evaluate import evaluate
 from m3face.generate import demo, generate
 
 if TYPE_CHECKING:
@@ -152,7 +153,7 @@ def explained(settings: Any, prefix: str = "") -> list[str]:
 
 _INTERRUPTED = 130
 
-COMMANDS: tuple[Callable[..., None], ...] = (generate, demo, synth, train, doctor)
+COMMANDS: tuple[Callable[..., None], ...] = (generate, demo, synth, train, evaluate, doctor)
 
 for _command in COMMANDS:
     app.command()(_command)

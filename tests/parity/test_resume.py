@@ -25,9 +25,12 @@ from m3face.data import encoded
 from m3face.data.people import people
 from m3face.errors import CheckpointError, DataError
 from m3face.models.masked_transformer import MaskedTransformer
+from m3face.models.text import train_tokenizer
 from m3face.tasks import tokens, words
 from m3face.training.run import newest_checkpoint, publish_weights, train
 from tests.chain import FACES, Chain, silent
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 STEPS = ("train.steps=4", "train.warmup_steps=2", "train.checkpoint_every=2", "train.log_every=1")
 
@@ -58,7 +61,7 @@ def test_killed_and_resumed_equals_unbroken(
     whole, broken = chain.copy(tmp_path / "whole", component), chain.copy(tmp_path / "broken", component)
     if component == "text_encoder":
         # two fresh runs never have equal tokenizers (tests/unit/test_models.py says why), so both get this one
-        trained = words.train_tokenizer(words.TextEncoderTask._corpus(), vocab_size=8000, slots=16, max_length=144)
+        trained = train_tokenizer(words.TextEncoderTask._corpus(), vocab_size=8000, slots=16, max_length=144)
         monkeypatch.setattr(words, "train_tokenizer", lambda *_args, **_numbers: trained)
 
     assert train(whole.config(component, *STEPS), report=silent, device="cpu") == whole.weights

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from m3face.evaluation.anatomy import anatomy_faults, largest_piece
 from m3face.evaluation.metrics import Rate, cosine, landmark_error, mean_iou, points_on_map, rate
@@ -33,6 +34,10 @@ def test_landmarks_of_true_renders_lie_on_their_parts(renders: list[Sample]) -> 
 
 
 # ------------------------------------------------------------------------------------------------ faults are caught
+
+
+def _numbers(*values: float) -> NDArray[np.float32]:
+    return np.array(values, dtype=np.float32)
 
 
 def plain_face() -> LabelMap:
@@ -195,19 +200,19 @@ def test_landmark_error_is_in_eye_distances(renders: list[Sample]) -> None:
     points = renders[0].landmarks
     between = float(np.linalg.norm(points[36] - points[45]))
     assert landmark_error(points, points) == 0
-    assert landmark_error(points + np.float32([3, 4]), points) == pytest.approx(5 / between, rel=1e-5)
+    assert landmark_error(points + _numbers(3, 4), points) == pytest.approx(5 / between, rel=1e-5)
 
 
 def test_points_off_their_parts_are_seen(renders: list[Sample]) -> None:
     sample = renders[0]
     assert points_on_map(sample.landmarks, sample.label_map)
-    assert not points_on_map(sample.landmarks + np.float32([0, 25]), sample.label_map)
+    assert not points_on_map(sample.landmarks + _numbers(0, 25), sample.label_map)
     assert not points_on_map(sample.landmarks[:, ::-1], sample.label_map)
     assert points_on_map(sample.landmarks, np.zeros_like(sample.label_map))  # a map without parts contradicts nothing
 
 
 def test_cosine() -> None:
-    one = np.float32([1, 2, 3])
+    one = _numbers(1, 2, 3)
     assert cosine(one, 2 * one) == pytest.approx(1)
     assert cosine(one, -one) == pytest.approx(-1)
-    assert cosine(np.float32([1, 0]), np.float32([0, 5])) == 0
+    assert cosine(_numbers(1, 0), _numbers(0, 5)) == 0

@@ -19,9 +19,11 @@ from m3face.faces import ATTRIBUTES, CLASSES, COUNT, PAIRS, Mention
 from m3face.models import vq as tokens
 from m3face.models.annotators import AttributeClassifier
 from m3face.models.masked_transformer import MaskedTransformer, canvas, split_canvas
-from m3face.models.text import ASKED, NEGATED, mention_targets, read_mentions, slot_states
+from m3face.models.text import ASKED, NEGATED, mention_targets, read_mentions, slot_states, train_tokenizer
 from m3face.synthetic import make_sample
 from m3face.tasks import words
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 TINY = presets.get("tiny").networks
 SLOTS = TINY["tokenizer"]["slots"]
@@ -157,7 +159,7 @@ def test_one_hot_pictures_hold_shares() -> None:
 def tokenizer() -> PreTrainedTokenizerFast:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(words, "_TOKENIZER_TEXTS", 1500)
-        return words.train_tokenizer(words.TextEncoderTask._corpus(), **TINY["tokenizer"])
+        return train_tokenizer(words.TextEncoderTask._corpus(), **TINY["tokenizer"])
 
 
 def test_sixteen_slots_come_first_and_long_texts_are_cut(tokenizer: PreTrainedTokenizerFast) -> None:

@@ -9,14 +9,17 @@ import shutil
 import time
 from pathlib import Path
 
+import diffusers
 import pytest
 import torch
 import yaml
 
 from jobs import tiny_gpu
-from m3face import checkpoints
+from m3face import checkpoints, presets
 from m3face.config import COMPONENTS
 from tests.chain import FACES
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 NEEDS: dict[str, set[str]] = {
     "text_encoder": set(),
@@ -38,27 +41,39 @@ def plan() -> tiny_gpu.Plan:
 
 
 def test_the_plan_trains_every_network_once(plan: tiny_gpu.Plan) -> None:
-    items = [item.component for call in plan.calls for lane in call.lanes for item in lane]
+    items = [item.component for call in plan.calls for lane in call for item in lane]
     assert sorted(items) == sorted([*COMPONENTS, "faces"]) == sorted(NEEDS)
 
 
 def test_nothing_begins_before_what_it_needs(plan: tiny_gpu.Plan) -> None:
     done: set[str] = set()
     for call in plan.calls:
-        for lane in call.lanes:
+        for lane in call:
             here = set(done)
             for item in lane:
                 assert NEEDS[item.component] <= here, item.component
                 here.add(item.component)
-        done |= {item.component for lane in call.lanes for item in lane}
+        done |= {item.component for lane in call for item in lane}
 
 
 def test_every_call_is_under_ten_minutes_with_settings_that_hold(plan: tiny_gpu.Plan) -> None:
-    assert all(0 < call.minutes < 10 for call in plan.calls)
-    settings = [item.settings(plan, "") for call in plan.calls for lane in call.lanes for item in lane]
+    assert 0 < plan.minutes < 10
+    settings = [item.settings(plan, "home") for call in plan.calls for lane in call for item in lane]
     assert len({config.data for config in settings}) == 1  # one set of faces, one set of caches
     for config in settings:
         assert config.train.steps > config.train.warmup_steps
+
+
+@pytest.mark.parametrize("component", COMPONENTS)
+def test_no_file_reaches_16_megabytes(component: str) -> None:
+    row = presets.get("tiny").networks
+    with torch.device("meta"):
+        if component.startswith("controlnet"):
+            unet = checkpoints.build("unet", row["unet"])
+            network = diffusers.ControlNetModel.from_unet(unet, load_weights_from_unet=False, **row[component])
+        else:
+            network = checkpoints.build(component, row[component])
+    assert 0 < 2 * sum(value.numel() for value in network.state_dict().values()) < 15.9 * 2**20
 
 
 def test_without_a_gpu_it_says_so_in_one_line(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -74,10 +89,10 @@ def test_without_a_gpu_it_says_so_in_one_line(capsys: pytest.CaptureFixture[str]
 
 def test_a_small_plan_runs_resumes_and_moves_house(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     lanes = [[{"component": "faces"}, {"component": "parser"}], [{"component": "landmark_detector"}]]
-    calls = [{"minutes": 9, "lanes": lanes}, {"minutes": 9, "lanes": [[{"component": "attribute_classifier"}]]}]
+    calls = [lanes, [[{"component": "attribute_classifier"}]]]
     plan, out = tmp_path / "plan.yaml", tmp_path / "out"
     small = [f"data.count={FACES}", "train.steps=2", "train.batch_size=4"]
-    plan.write_text(yaml.safe_dump({"overrides": small, "calls": calls}))
+    plan.write_text(yaml.safe_dump({"minutes": 9, "overrides": small, "calls": calls}))
 
     def call(number: int, home: str, *more: str) -> int:
         where = [f"--plan={plan}", f"--out={out}", f"--home={tmp_path / home}", "--device=cpu"]

@@ -112,7 +112,7 @@ def _reading_rows(text: Any, people: Sequence[Sample], progress: Progress) -> li
     return rows
 
 
-def evaluate(
+def evaluate_weights(
     location: str, *, count: int, device: str = "cpu", size: int = 128, progress: Progress
 ) -> tuple[list[Row], dict[str, float]]:
     """(rows of the table, IoU by class of generated faces) for the weights at `location` over `count` people."""

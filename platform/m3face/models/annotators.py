@@ -27,7 +27,7 @@ class Block(nn.Module):
         super().__init__()
         self.first = nn.Conv2d(inputs, outputs, 3, padding=1)
         self.second = nn.Conv2d(outputs, outputs, 3, padding=1)
-        self.norm_first, self.norm_second = nn.GroupNorm(8, outputs), nn.GroupNorm(8, outputs)
+        self.norm_first, self.norm_second = nn.GroupNorm(2, outputs), nn.GroupNorm(2, outputs)
         self.skip = nn.Conv2d(inputs, outputs, 1) if inputs != outputs else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:

@@ -2,10 +2,11 @@
 
 Odd here: a second reader, thrown away afterwards, looks at each word's state after the first layer and takes the
 largest voice: it teaches words their meaning long before the slots have learned to listen (measured: without it the
-slots of twelve languages hear nothing for thousands of texts). The teacher is the same network reading English. Every wish is put into English and into two other languages;
-all must be read right, and the others' slot states must match the English ones, which do not move towards them. Wishes
-come from the renderer's distribution of people, without rendering. The tokenizer is not the same when it is trained
-again (the library's sums run in the order of a hash map), so a run that goes on takes its own back from the checkpoint.
+slots of twelve languages hear nothing for thousands of texts). The teacher is the same network reading English. Every
+wish is put into English and into two other languages; all must be read right, and the others' slot states must match
+the English ones, which do not move towards them. Wishes come from the renderer's distribution of people, without
+rendering. The tokenizer is not the same when it is trained again (the library's sums run in the order of a hash map),
+so a run that goes on takes its own back from the checkpoint.
 """
 
 from __future__ import annotations
