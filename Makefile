@@ -8,7 +8,7 @@ PIP    := $(PY) -m pip install --quiet --disable-pip-version-check -c constraint
 PINS   := pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format tiny tiny-gpu clean system-python system-compiler
+.PHONY: help demo test check format tiny tiny-gpu pictures clean system-python system-compiler
 
 help:
 	@echo "make demo      six prompts in six languages -> faces-out/demo (installs what it needs)"
@@ -16,6 +16,7 @@ help:
 	@echo "make check     ruff, mypy, import-linter"
 	@echo "make tiny      train every network of the preset tiny, in order, on this machine"
 	@echo "make tiny-gpu  the same on a machine with a GPU, in calls of under ten minutes"
+	@echo "make pictures  draw the pictures of the README again"
 	@echo "make clean     remove what these targets made, .venv too"
 
 # -- what must come from the system: named with its remedy, before anything is downloaded
@@ -65,6 +66,9 @@ tiny: $(VENV)/.base
 
 tiny-gpu: $(VENV)/.base
 	@$(PY) jobs/tiny_gpu.py --out out/tiny
+
+pictures: $(VENV)/.base
+	@$(PY) docs/pictures/make.py
 
 clean:
 	rm -rf $(VENV) build dist faces-out out runs cache htmlcov .coverage .pytest_cache .mypy_cache .ruff_cache \

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from m3face import checkpoints
 from m3face.config import COMPONENTS
@@ -111,6 +111,29 @@ def test_other_settings_are_refused_by_name(override: str, field: str, chain: Ch
         train(chain.config("map_vq", override), report=silent, device="cpu")
     assert caught.value.field == field
     assert "\n" not in str(caught.value)
+
+
+def test_other_frozen_networks_are_refused_by_name(chain: Chain, tmp_path: Path) -> None:
+    home = chain.copy(tmp_path / "home", "transformer")
+    config = home.config("transformer", "train.steps=3", "train.checkpoint_every=1")
+    assert train(config, report=silent, device="cpu", deadline_s=0.0) is None
+    file = home.weights / "map_vq" / "diffusion_pytorch_model.safetensors"
+    state = load_file(file)
+    state["quantize.embedding.weight"] = state["quantize.embedding.weight"] + 1
+    save_file(state, file)
+    checkpoints.write_manifest(home.weights)
+    with pytest.raises(CheckpointError) as caught:
+        train(config, report=silent, device="cpu")
+    assert caught.value.field == "map_vq"
+
+
+def test_the_moving_average_begins_after_the_codebook(chain: Chain, tmp_path: Path) -> None:
+    """With a decay of nearly 0 the average is the weights themselves: k-means included."""
+    home = chain.copy(tmp_path / "home", "map_vq")
+    train(home.config("map_vq", "train.steps=1", "train.ema=1e-9"), report=silent, device="cpu")
+    state = load_file(home.home / "runs" / "tiny" / "map_vq" / "step-0000001" / "trainer" / "state.safetensors")
+    name = "network.quantize.embedding.weight"
+    assert torch.allclose(state[f"average/{name}"], state[f"master/{name}"])
 
 
 def test_finished_runs_place_their_network_again_and_train_nothing(chain: Chain) -> None:

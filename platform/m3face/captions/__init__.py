@@ -7,7 +7,7 @@ from m3face.captions.choosing import choose_keys
 from m3face.captions.detection import detect_language
 from m3face.captions.grammar import STYLES, Caption, caption, realise
 from m3face.captions.keys import mentions_of
-from m3face.captions.lexicon import available_languages, load_lexicon
+from m3face.captions.lexicon import available_languages, load_lexicon, wording_digest
 from m3face.captions.model import Lexicon
 from m3face.captions.parsing import parse
 from m3face.captions.text import normalise
@@ -25,4 +25,5 @@ __all__ = [
     "normalise",
     "parse",
     "realise",
+    "wording_digest",
 ]

@@ -6,6 +6,7 @@ Odd here: in a compiled lexicon every string is kept three times, once per gramm
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -33,6 +34,15 @@ def available_languages() -> tuple[str, ...]:
     """The languages whose file is present, in the order of `LANGUAGES`."""
     folder = resources.files("m3face.captions") / "lexicons"
     return tuple(code for code in LANGUAGES if (folder / f"{code}.yaml").is_file())
+
+
+def wording_digest() -> str:
+    """Twelve hex digits of every language file's bytes: captions drawn before and after a change have other texts."""
+    folder = resources.files("m3face.captions") / "lexicons"
+    digest = hashlib.sha256()
+    for code in available_languages():
+        digest.update((folder / f"{code}.yaml").read_bytes())
+    return digest.hexdigest()[:12]
 
 
 def read_lexicon(language: str) -> Reading:

@@ -16,7 +16,7 @@ import torch
 from diffusers import AutoencoderKL, VQModel
 from numpy.typing import NDArray
 
-from m3face.captions import Caption, caption
+from m3face.captions import Caption, caption, wording_digest
 from m3face.checkpoints import load, load_tokenizer, read_manifest
 from m3face.data.people import attribute_values
 from m3face.data.store import ArrayStore, build_store, key_digest
@@ -67,7 +67,12 @@ def text_states(
     return build_store(
         root,
         "text-states",
-        key={**faces.key, "captions": captions_per_face, "encoder": weights_key(weights, "text_encoder", "tokenizer")},
+        key={
+            **faces.key,
+            "captions": captions_per_face,
+            "wording": wording_digest(),
+            "encoder": weights_key(weights, "text_encoder", "tokenizer"),
+        },
         count=len(faces),
         fields={"states": ("float16", shape)},
         produce=produce,

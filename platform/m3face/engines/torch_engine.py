@@ -43,12 +43,14 @@ class TorchEngine:
         self.optimizer = torch.optim.AdamW(
             self.parameters.values(), lr=config.learning_rate, weight_decay=config.weight_decay, betas=(0.9, 0.99)
         )
-        self.average = {n: p.detach().clone() for n, p in self.parameters.items()} if config.ema else {}
+        self.average: dict[str, Tensor] = {}  # begins with the first step, after a task's own beginning
         self.steps_done = 0
 
     def step(self, batch: Batch) -> dict[str, float]:
         """One update from a whole global batch; the metrics of that batch. A loss that is not finite raises."""
         rate = learning_rate(self.config, self.steps_done)
+        if self.config.ema and not self.average:
+            self.average = self._copies()
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         moved = {name: value.to(self.device, non_blocking=True) for name, value in batch.items()}
@@ -99,14 +101,14 @@ class TorchEngine:
                             for moment in ("exp_avg", "exp_avg_sq")
                         },
                     }
-                if self.average:
-                    self.average[name].copy_(state[f"average/{name}"])
+            if f"average/{next(iter(self.parameters))}" in state:
+                self.average = {name: state[f"average/{name}"].view_as(p) for name, p in self.parameters.items()}
             for name, buffer in self.module.named_buffers():
                 buffer.copy_(state[f"buffer/{name}"])
 
     def finished(self) -> Callable[[], None]:
         """Put the averaged weights into the module; the returned function puts the trained ones back."""
-        kept = {n: p.detach().clone() for n, p in self.parameters.items()} if self.average else {}
+        kept = self._copies() if self.average else {}
         self._copy(self.average)
         self.module.eval()
 
@@ -115,6 +117,9 @@ class TorchEngine:
             self.module.train()
 
         return back
+
+    def _copies(self) -> dict[str, Tensor]:
+        return {name: parameter.detach().clone() for name, parameter in self.parameters.items()}
 
     @torch.no_grad()
     def _copy(self, values: Mapping[str, Tensor]) -> None:

@@ -48,6 +48,8 @@ class Context:
     seed: int
     device: str
     progress: Progress = field(default=_silent)
+    asked: set[str] = field(default_factory=set)
+    """The finished networks that this run was made with: a resumed run must find the same ones."""
 
     def network(self, component: str) -> nn.Module:
         """A fresh network of `component` with the preset's numbers, from this run's seed."""
@@ -57,6 +59,7 @@ class Context:
 
     def frozen(self, component: str) -> Any:
         """A finished network, at the precision it is shipped in."""
+        self.asked.add(component)
         return checkpoints.load(component, self.weights, device=self.device)
 
     @cached_property
@@ -71,6 +74,7 @@ class Context:
 
     @cached_property
     def text_states(self) -> ArrayStore:
+        self.asked.update(("text_encoder", "tokenizer"))
         return encoded.text_states(
             self.caches,
             self.faces,
@@ -87,6 +91,7 @@ class Context:
 
     @cached_property
     def tokens(self) -> ArrayStore:
+        self.asked.update(("map_vq", "landmark_vq"))
         return encoded.condition_tokens(
             self.caches,
             self.faces,
@@ -97,6 +102,7 @@ class Context:
 
     @cached_property
     def latents(self) -> ArrayStore:
+        self.asked.add("vae")
         return encoded.latents(
             self.caches,
             self.faces,

@@ -20,6 +20,7 @@ import torch
 
 from m3face import __version__, checkpoints, presets
 from m3face.config import RunConfig
+from m3face.data.encoded import weights_key
 from m3face.engines import TorchEngine
 from m3face.errors import CheckpointError
 from m3face.tasks import Context, make_task
@@ -99,6 +100,7 @@ def train(
     if newest is None:
         task.begin(batches)
     else:
+        _same_frozen(newest, weights, context.asked)
         engine.load_state(newest / "trainer")
         task.resume(newest / "model")
     metrics_file = (run / "metrics.jsonl").open("a", encoding="utf-8")
@@ -106,7 +108,11 @@ def train(
     def keep(step: int) -> Path:
         folder = run / f"step-{step:07d}"
         with checkpoints.publish(
-            folder, parent=newest.name if newest else None, config=config.model_dump(), version=__version__
+            folder,
+            parent=newest.name if newest else None,
+            config=config.model_dump(),
+            frozen={component: weights_key(weights, component) for component in sorted(context.asked)},
+            version=__version__,
         ) as aside:
             (aside / "trainer").mkdir()
             engine.save_state(aside / "trainer")
@@ -151,6 +157,19 @@ def _same_run(checkpoint: Path, config: RunConfig) -> None:
         if name not in free and getattr(config.train, name) != value:
             allowed = f"{value!r} as {checkpoint.parent} began"
             raise CheckpointError(f"train.{name}", repr(getattr(config.train, name)), allowed, "delete it")
+
+
+def _same_frozen(checkpoint: Path, weights: Path, asked: set[str]) -> None:
+    """Refuse to go on under frozen networks that were trained anew since the run began."""
+    before = checkpoints.read_manifest(checkpoint).get("frozen", {})
+    for component in sorted(asked & before.keys()):
+        if before[component] != weights_key(weights, component):
+            raise CheckpointError(
+                component,
+                f"{weights / component} changed since {checkpoint.parent} began",
+                "the frozen network that the run began with",
+                "delete the run to train it anew",
+            )
 
 
 def publish_weights(weights: Path, target: Path, *, components: Sequence[str] | None = None) -> None:
