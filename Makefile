@@ -8,7 +8,7 @@ PIP    := $(PY) -m pip install --quiet --disable-pip-version-check -c constraint
 PINS   := pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format tiny tiny-gpu pictures clean system-python system-compiler
+.PHONY: help demo test check format tiny tiny-gpu ship-tiny pictures clean system-python system-compiler
 
 help:
 	@echo "make demo      six prompts in six languages -> faces-out/demo (installs what it needs)"
@@ -16,6 +16,7 @@ help:
 	@echo "make check     ruff, mypy, import-linter"
 	@echo "make tiny      train every network of the preset tiny, in order, on this machine"
 	@echo "make tiny-gpu  the same on a machine with a GPU, in calls of under ten minutes"
+	@echo "make ship-tiny copy the networks that make tiny finished into the package"
 	@echo "make pictures  draw the pictures of the README again"
 	@echo "make clean     remove what these targets made, .venv too"
 
@@ -66,6 +67,11 @@ tiny: $(VENV)/.base
 
 tiny-gpu: $(VENV)/.base
 	@$(PY) jobs/tiny_gpu.py --out out/tiny
+
+ship-tiny: $(VENV)/.base
+	@$(PY) -c 'from pathlib import Path; from platformdirs import user_cache_path; from m3face import presets; \
+	  from m3face.training.run import publish_weights; \
+	  publish_weights(user_cache_path("m3face") / "weights/tiny", Path(presets.__file__).parent / "tiny")'
 
 pictures: $(VENV)/.base
 	@$(PY) docs/pictures/make.py

@@ -1,0 +1,45 @@
+"""`m3face evaluate` with fresh networks: every figure is there, within its range, and the same again."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from m3face.cli import run
+
+RATES = ("map: anatomy right", "map and landmarks agree", "face: attributes named in the prompt right")
+
+
+def _table(weights: Path, out: Path) -> dict[str, Any]:
+    assert run(["evaluate", "--weights", f"dir:{weights}", "--count", "2", "--out", str(out)]) == 0
+    facts: dict[str, Any] = json.loads(out.read_text("utf-8"))
+    return facts
+
+
+def test_the_table_is_whole_and_the_same_again(random_weights: Path, tmp_path: Path) -> None:
+    facts = _table(random_weights, tmp_path / "new" / "one.json")
+    rows = {r["name"]: r for r in facts["rows"]}
+    assert len(rows) == len(facts["rows"]) > 30
+    for name in RATES:
+        row = rows[name]
+        assert row["interval"][0] <= row["value"] <= row["interval"][1] and 0 <= row["ceiling"] <= 1
+    parsed = rows["face: parsed back, mean IoU"]
+    assert parsed["through_vae"] is not None and 0 < parsed["ceiling"] < 1  # an untrained parser is no good judge
+    assert math.isclose(
+        rows["face: parsed back, share of the parser's own"]["value"], parsed["value"] / parsed["ceiling"], rel_tol=1e-6
+    )
+    assert rows["map and landmarks agree"]["ceiling"] == 1.0  # the renderer's own maps and points
+    again = json.dumps(_table(random_weights, tmp_path / "two.json"))
+    assert again == json.dumps(facts)
+
+
+def test_an_unwritable_place_is_one_line(random_weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").write_text("x")
+    out = tmp_path / "file" / "table.json"
+    assert run(["evaluate", "--weights", f"dir:{random_weights}", "--out", str(out)]) == 5
+    error = capsys.readouterr().err
+    assert error.startswith("error: --out:") and error.count("\n") == 1
