@@ -37,7 +37,9 @@ def test_the_table_is_whole_and_the_same_again(random_weights: Path, tmp_path: P
     assert again == json.dumps(facts)
 
 
-def test_an_unwritable_place_is_one_line(random_weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unwritable_place_is_one_line(
+    random_weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "file").write_text("x")
     out = tmp_path / "file" / "table.json"
     assert run(["evaluate", "--weights", f"dir:{random_weights}", "--out", str(out)]) == 5
