@@ -10,6 +10,7 @@ accents would destroy Hindi, Japanese and Persian) and falls back to bytes, so n
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 
 import torch
@@ -42,8 +43,6 @@ def train_tokenizer(
     draft.train_from_iterator(texts, trainer)
     # the trainer knows nothing of bytes: rebuild the same pieces with the 256 byte pieces beside them
     pieces = sorted(draft.get_vocab().items(), key=lambda item: item[1])
-    import json
-
     scores = dict(map(tuple, json.loads(draft.to_str())["model"]["vocab"]))
     lowest = min(scores.values()) - 1.0
     vocab = [(piece, scores[piece]) for piece, _ in pieces] + [(piece, lowest) for piece in data]

@@ -6,6 +6,7 @@ any size are brought to the size of training (bilinear, antialiased), and answer
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, ClassVar, Generic, Self, TypeVar
 
@@ -36,7 +37,7 @@ SMALLEST_PICTURE = 16
 R = TypeVar("R")
 
 
-class Annotator(Generic[R]):
+class Annotator(ABC, Generic[R]):
     """`run([PictureRequest])` gives one answer a picture. A subclass names its component and reads one output."""
 
     Request: ClassVar[type[PictureRequest]] = PictureRequest
@@ -86,9 +87,9 @@ class Annotator(Generic[R]):
             return tensor
         return F.interpolate(tensor, size=(self.size, self.size), mode="bilinear", antialias=True)
 
+    @abstractmethod
     def read(self, output: Tensor, size: int) -> R:
         """The answer behind the network's output for one picture of `size` pixels."""
-        raise NotImplementedError(f"{type(self).__name__} does not say how to read its network")
 
 
 class Parser(Annotator[ParseResult]):

@@ -5,6 +5,7 @@ Odd here: they will judge pictures that other networks made, so they learn on bl
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,9 +17,9 @@ from torch.nn import functional as F
 from m3face import checkpoints
 from m3face.data.encoded import pictures
 from m3face.data.people import LOOKS
-from m3face.faces import ATTRIBUTES, CLASSES
+from m3face.faces import ATTRIBUTES
 from m3face.models.annotators import AttributeClassifier
-from m3face.tasks.base import Batch, Context, Draw, Task, stack
+from m3face.tasks.base import Batch, Context, Draw, Task, class_weight, stack
 
 _TEMPERATURE = 0.1
 
@@ -49,28 +50,28 @@ class _LookingTask(Task):
         clean = pictures(np.stack([self.faces["image"][i] for i in indices]))
         return torch.stack([_worn(p, d.rng) for p, d in zip(clean, draws, strict=True)])
 
-    def batch(self, draws: Sequence[Draw]) -> Batch:
-        indices = [d.index for d in draws]
-        return {"picture": self._pictures(draws, indices), **self.targets(indices)}
-
-    def targets(self, indices: Sequence[int]) -> Batch:
-        raise NotImplementedError
-
     def export(self, root: Path) -> None:
         checkpoints.save(self.component, self.module, root)
 
 
-class ParserTask(_LookingTask):
+class _LabelledTask(_LookingTask):
+    def batch(self, draws: Sequence[Draw]) -> Batch:
+        indices = [d.index for d in draws]
+        return {"picture": self._pictures(draws, indices), **self.targets(indices)}
+
+    @abstractmethod
+    def targets(self, indices: Sequence[int]) -> Batch:
+        """What the network should say of these faces."""
+
+
+class ParserTask(_LabelledTask):
     """Class-weighted cross-entropy of every pixel."""
 
     component = "parser"
 
     def __init__(self, context: Context) -> None:
         super().__init__(context)
-        maps = self.faces["label_map"][: min(500, self.count)]
-        share = np.bincount(maps.ravel(), minlength=len(CLASSES)) / maps.size
-        weight = np.clip(share, 1e-4, None) ** -0.25
-        self.class_weight = torch.tensor(weight / (weight * share).sum(), dtype=torch.float32)
+        self.class_weight = class_weight(self.faces, power=0.25)
 
     def targets(self, indices: Sequence[int]) -> Batch:
         return {"label_map": stack([self.faces["label_map"][i] for i in indices])}
@@ -81,7 +82,7 @@ class ParserTask(_LookingTask):
         return {"loss": loss, "right": (logits.argmax(1) == target).float().mean()}
 
 
-class LandmarkDetectorTask(_LookingTask):
+class LandmarkDetectorTask(_LabelledTask):
     """Distance of the points, in hundredths of the picture's side."""
 
     component = "landmark_detector"
@@ -93,7 +94,7 @@ class LandmarkDetectorTask(_LookingTask):
         return {"loss": (module(batch["picture"]) - batch["points"]).abs().sum(-1).mean() * 100}
 
 
-class AttributeClassifierTask(_LookingTask):
+class AttributeClassifierTask(_LabelledTask):
     """Cross-entropy of every attribute's value."""
 
     component = "attribute_classifier"

@@ -7,6 +7,7 @@ output of the present batch. Targets are class indices and points, never colours
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from torch.nn import functional as F
 from m3face import checkpoints
 from m3face.faces import CLASSES
 from m3face.models import vq as tokens
-from m3face.tasks.base import Batch, Context, Draw, Task, stack
+from m3face.tasks.base import Batch, Context, Draw, Task, class_weight, stack
 
 _RESTART_EVERY = 25
 _DEAD_BELOW = 0.02  # of the average use
@@ -81,8 +82,9 @@ class _TokensTask(Task):
         self.module = _Codebook(context.network(self.component))
         self.picture_size = int(self.module.network.config["sample_size"])
 
+    @abstractmethod
     def picture(self, batch: Batch) -> Tensor:
-        raise NotImplementedError
+        """What the network is shown of a batch."""
 
     def _coded(self, module: Any, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         """(decoder output, codebook loss, share of codes in use)."""
@@ -115,10 +117,7 @@ class MapTokensTask(_TokensTask):
 
     def __init__(self, context: Context) -> None:
         super().__init__(context)
-        maps = self.faces["label_map"][: min(500, self.count)]
-        share = np.bincount(maps.ravel(), minlength=len(CLASSES)) / maps.size
-        weight = np.clip(share, 1e-4, None) ** -0.4
-        self.class_weight = torch.tensor(weight / (weight * share).sum(), dtype=torch.float32)
+        self.class_weight = class_weight(self.faces, power=0.4)
 
     def batch(self, draws: Sequence[Draw]) -> Batch:
         return {"label_map": stack([self.faces["label_map"][d.index] for d in draws])}
