@@ -12,7 +12,7 @@ from m3face.pipelines.generating import OnProgress, check_weights, open_stages, 
 from m3face.pipelines.provenance import STATEMENT
 from m3face.pipelines.results import output_folder
 from m3face.pipelines.text_to_face import CONDITIONS, FaceWish
-from m3face.presets import get
+from m3face.presets import Preset, get
 
 PROMPTS: tuple[tuple[str, str, str], ...] = (
     (
@@ -43,21 +43,27 @@ PROMPTS: tuple[tuple[str, str, str], ...] = (
 SHEET, PAGE = "contact_sheet.png", "contact_sheet.html"
 
 
+def demo_rows(preset: Preset, location: str, *, seed: int = 0, on_progress: OnProgress | None = None) -> list[Row]:
+    """The six faces of `PROMPTS` by the weights at `location`, seeds from `seed` upward. Raises `M3FaceError`."""
+    seeds = seeds_of(seed, len(PROMPTS))
+    wishes = [FaceWish.of(preset, prompt, seed=one) for one, (_, prompt, _) in zip(seeds, PROMPTS, strict=True)]
+    results = run_wishes(wishes, open_stages(preset, location, CONDITIONS), on_progress=on_progress)
+    return [
+        Row(prompt=prompt, language=language, gloss=gloss, result=result)
+        for (language, prompt, gloss), result in zip(PROMPTS, results, strict=True)
+    ]
+
+
 def demonstrate(
     out: Path, *, preset: str = "tiny", weights: str | None = None, seed: int = 0, on_progress: OnProgress | None = None
 ) -> tuple[Path, Path]:
     """Write the sheet and its page into `out`, replacing earlier ones; their paths. Raises `M3FaceError`."""
     chosen = get(preset)
     location = weights or chosen.weights
-    seeds = seeds_of(seed, len(PROMPTS))
+    seeds_of(seed, len(PROMPTS))
     check_weights(location, CONDITIONS)
     with output_folder(out) as aside:
-        wishes = [FaceWish.of(chosen, prompt, seed=one) for one, (_, prompt, _) in zip(seeds, PROMPTS, strict=True)]
-        results = run_wishes(wishes, open_stages(chosen, location, CONDITIONS), on_progress=on_progress)
-        rows = [
-            Row(prompt=prompt, language=language, gloss=gloss, result=result)
-            for (language, prompt, gloss), result in zip(PROMPTS, results, strict=True)
-        ]
+        rows = demo_rows(chosen, location, seed=seed, on_progress=on_progress)
         info = PngInfo()
         info.add_itxt("Comment", STATEMENT)
         draw_sheet(rows).save(aside / SHEET, pnginfo=info)

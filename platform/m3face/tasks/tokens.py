@@ -117,7 +117,7 @@ class MapTokensTask(_TokensTask):
 
     def __init__(self, context: Context) -> None:
         super().__init__(context)
-        self.class_weight = class_weight(self.faces, power=0.4)
+        self.class_weight = class_weight(self.faces, power=0.25)
 
     def batch(self, draws: Sequence[Draw]) -> Batch:
         return {"label_map": stack([self.faces["label_map"][d.index] for d in draws])}
