@@ -13,15 +13,20 @@ def evaluate(
     preset: Annotated[str, typer.Option(help="Row of presets.")] = "tiny",
     weights: Annotated[str | None, typer.Option(help="'pkg:NAME' or 'dir:PATH'; the preset's own if left out.")] = None,
     count: Annotated[int, typer.Option(min=2, help="People and captions.")] = 240,
+    prompts: Annotated[
+        Path | None, typer.Option(help="Also read these prompts: JSON lines of language, kind, prompt, asks.")
+    ] = None,
     out: Annotated[Path, typer.Option(help="JSON file to write.")] = Path("out/evaluation.json"),
 ) -> None:
     """Measure the weights on people and captions that no network was trained on."""
     from m3face import presets
     from m3face.errors import OutputError
+    from m3face.evaluation.free_prompts import read_free_prompts
 
     row = presets.get(preset)
     location = weights or row.weights
     presets.weights_folder(location)
+    free = read_free_prompts(prompts) if prompts else []
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -45,11 +50,12 @@ def evaluate(
                 tasks[what] = bar.add_task(what, total=total)
             bar.update(tasks[what], completed=done)  # type: ignore[arg-type]
 
-        rows, by_class = evaluate_weights(location, count=count, size=row.image_size, progress=progress)
+        rows, by_class = evaluate_weights(location, count=count, free=free, size=row.image_size, progress=progress)
     facts = {
         "weights": location,
         "count": count,
         "people_seed": HELD_OUT_SEED,
+        "prompts": str(prompts) if prompts else None,
         "rows": [dataclasses.asdict(r) for r in rows],
         "iou_by_class": by_class,
     }

@@ -11,11 +11,13 @@ import pytest
 
 from m3face.cli import run
 
+FREE = Path(__file__).parents[1] / "data" / "free_prompts.jsonl"
 RATES = ("map: anatomy right", "map and landmarks agree", "face: attributes named in the prompt right")
 
 
 def _table(weights: Path, out: Path) -> dict[str, Any]:
-    assert run(["evaluate", "--weights", f"dir:{weights}", "--count", "2", "--out", str(out)]) == 0
+    command = ["evaluate", "--weights", f"dir:{weights}", "--count", "2", "--prompts", str(FREE), "--out", str(out)]
+    assert run(command) == 0
     facts: dict[str, Any] = json.loads(out.read_text("utf-8"))
     return facts
 
@@ -27,6 +29,7 @@ def test_the_table_is_whole_and_the_same_again(random_weights: Path, tmp_path: P
     for name in RATES:
         row = rows[name]
         assert row["interval"][0] <= row["value"] <= row["interval"][1] and 0 <= row["ceiling"] <= 1
+    assert rows["reader: ja, free wordings"]["count"] == 100
     parsed = rows["face: parsed back, mean IoU"]
     assert parsed["through_vae"] is not None and 0 < parsed["ceiling"] < 1  # an untrained parser is no good judge
     assert math.isclose(

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from m3face.captions import Caption, caption
 from m3face.errors import M3FaceError
 from m3face.evaluation.anatomy import anatomy_faults
+from m3face.evaluation.free_prompts import FreePrompt
 from m3face.evaluation.metrics import Rate, cosine, landmark_error, mean_iou, points_on_map, rate
 from m3face.faces import ATTRIBUTES, LANGUAGES, Mention
 from m3face.stages import ConditionRequest, FaceRequest, PictureRequest, TextRequest, open_stage
@@ -96,26 +97,42 @@ def _captions(people: Sequence[Sample], split: str) -> list[Caption]:
     ]
 
 
-def _reading_rows(text: Any, people: Sequence[Sample], progress: Progress) -> list[Row]:
-    rows = []
-    for split, label in (("train", "trained wordings"), ("heldout", "held-out wordings")):
-        said = _captions(people, split)
-        read = _answers(text, [TextRequest(prompt=c.text) for c in said], f"reading prompts, {label}", progress, 32)
-        hits = [[m in r.mentions for m in c.mentions] for c, r in zip(said, read, strict=True)]
-        rows.append(_row(f"reader: mentions understood, {label}", rate([h for hs in hits for h in hs])))
-        extra = sum(len(set(r.mentions) - set(c.mentions)) for c, r in zip(said, read, strict=True))
-        name = f"reader: mentions invented per caption, {label}"
-        rows.append(Row(name=name, value=extra / len(said), count=len(said)))
-        for code in LANGUAGES:
-            own = [h for hs, c in zip(hits, said, strict=True) if c.language == code for h in hs]
+@dataclass(frozen=True, kw_only=True)
+class _Said:
+    prompt: str
+    language: str
+    mentions: tuple[Mention, ...]
+
+
+def _reading_rows(text: Any, said: Sequence[_Said], label: str, progress: Progress) -> list[Row]:
+    """What the prompt reader understood of `said`: all, what it made up, and by language."""
+    read = _answers(text, [TextRequest(prompt=s.prompt) for s in said], f"reading prompts, {label}", progress, 32)
+    hits = [[m in r.mentions for m in s.mentions] for s, r in zip(said, read, strict=True)]
+    extra = sum(len(set(r.mentions) - set(s.mentions)) for s, r in zip(said, read, strict=True))
+    rows = [
+        _row(f"reader: mentions understood, {label}", rate([h for hs in hits for h in hs])),
+        Row(name=f"reader: mentions invented per prompt, {label}", value=extra / len(said), count=len(said)),
+    ]
+    for code in LANGUAGES:
+        own = [h for hs, s in zip(hits, said, strict=True) if s.language == code for h in hs]
+        if own:
             rows.append(_row(f"reader: {code}, {label}", rate(own)))
     return rows
 
 
 def evaluate_weights(
-    location: str, *, count: int, device: str = "cpu", size: int = 128, progress: Progress
+    location: str,
+    *,
+    count: int,
+    free: Sequence[FreePrompt] = (),
+    device: str = "cpu",
+    size: int = 128,
+    progress: Progress,
 ) -> tuple[list[Row], dict[str, float]]:
-    """(rows of the table, IoU by class of generated faces) for the weights at `location` over `count` people."""
+    """(rows of the table, IoU by class of generated faces) for the weights at `location` over `count` people.
+
+    `free` are prompts in people's own words, for the reader alone.
+    """
     people = []
     for index in range(count):
         people.append(make_sample(HELD_OUT_SEED, index, size=size))
@@ -130,11 +147,15 @@ def evaluate_weights(
         requests = [PictureRequest(picture=p) for p in pictures]
         return {name: _answers(judge, requests, f"judging {what}", progress, 16) for name, judge in judges.items()}
 
-    rows = _reading_rows(stages["text"], people, progress)
+    wordings = {
+        label: [_Said(prompt=c.text, language=c.language, mentions=c.mentions) for c in _captions(people, split)]
+        for split, label in (("train", "trained wordings"), ("heldout", "held-out wordings"))
+    }
+    if free:
+        wordings["free wordings"] = [_Said(prompt=f.prompt, language=f.language, mentions=f.mentions) for f in free]
+    rows = [row for label, own in wordings.items() for row in _reading_rows(stages["text"], own, label, progress)]
     texts = _answers(stages["text"], [TextRequest(prompt=c.text) for c in said], "reading prompts", progress, 32)
-    wishes = [
-        ConditionRequest(text=t.text, empty=t.empty, seed=i) for i, t in enumerate(texts)
-    ]
+    wishes = [ConditionRequest(text=t.text, empty=t.empty, seed=i) for i, t in enumerate(texts)]
     made = _answers(stages["conditions"], wishes, "writing conditions", progress)
     faces = _answers(
         stages["face"],
