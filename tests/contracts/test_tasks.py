@@ -6,16 +6,19 @@ through to what lies before them.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
 import torch
+from diffusers import AutoencoderKL
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from m3face import checkpoints
 from m3face.config import COMPONENTS
+from m3face.data.encoded import pictures
 from m3face.engines import TorchEngine
 from m3face.tasks import make_task
 from m3face.training import draws_of_step
@@ -83,6 +86,14 @@ def test_export_loads_as_it_was_trained(component: str, chain: Chain) -> None:
     helpers = [name for name in trained if name.startswith(SCAFFOLD.get(component, "-"))]
     assert bool(helpers) == (component in SCAFFOLD)
     assert seen == len(trained) - len(helpers)
+
+
+def test_the_scale_of_the_latents_is_measured_and_kept(chain: Chain) -> None:
+    vae = checkpoints.load("vae", chain.until("vae"), checked=True)
+    with torch.no_grad():
+        means = vae.encode(pictures(chain.context("unet").faces["image"][:])).latent_dist.mean
+    assert math.isclose(vae.config["scaling_factor"], 1 / float(means.std()), rel_tol=0.01)
+    assert vae.config["scaling_factor"] != AutoencoderKL().config["scaling_factor"]  # the class's own, of SD 1
 
 
 @pytest.mark.parametrize("condition", ["mask", "landmarks"])

@@ -119,6 +119,9 @@ def load(component: str, root: Path, *, device: str | torch.device = "cpu", chec
     return network.to(device).eval().requires_grad_(False)
 
 
+_DEFAULTED = "_use_default_values"  # names that from_config resets to the class's own values, whatever was registered
+
+
 def save(component: str, network: nn.Module | Any, root: Path, *, half: bool = True) -> None:
     """Write `root/component` with safetensors, in fp16 unless told otherwise; `network` itself is not changed."""
     folder = root / component
@@ -131,7 +134,8 @@ def save(component: str, network: nn.Module | Any, root: Path, *, half: bool = T
             copy: Any = BertModel(network.config, add_pooling_layer=False)
         else:
             cls: Any = type(network)
-            copy = cls.from_config(network.config)
+            config: Any = network.config
+            copy = cls.from_config({name: value for name, value in config.items() if name != _DEFAULTED})
         with _quiet():
             copy.to(torch.float16).load_state_dict(state)
         network = copy
