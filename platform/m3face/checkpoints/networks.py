@@ -130,13 +130,13 @@ def save(component: str, network: nn.Module | Any, root: Path, *, half: bool = T
         return
     if half:
         state = {name: value.detach().to(torch.float16) for name, value in network.state_dict().items()}
-        if isinstance(network, BertModel):
-            copy: Any = BertModel(network.config, add_pooling_layer=False)
-        else:
-            cls: Any = type(network)
-            config: Any = network.config
-            copy = cls.from_config({name: value for name, value in config.items() if name != _DEFAULTED})
         with _quiet():
+            if isinstance(network, BertModel):
+                copy: Any = BertModel(network.config, add_pooling_layer=False)
+            else:
+                cls: Any = type(network)
+                config: Any = network.config
+                copy = cls.from_config({name: value for name, value in config.items() if name != _DEFAULTED})
             copy.to(torch.float16).load_state_dict(state)
         network = copy
     with _quiet():
