@@ -50,7 +50,7 @@ def evaluate(
                 tasks[what] = bar.add_task(what, total=total)
             bar.update(tasks[what], completed=done)  # type: ignore[arg-type]
 
-        rows, by_class = evaluate_weights(location, count=count, free=free, size=row.image_size, progress=progress)
+        rows, by_class = evaluate_weights(row, location, count=count, free=free, progress=progress)
     facts = {
         "weights": location,
         "count": count,

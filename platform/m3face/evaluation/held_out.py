@@ -20,10 +20,12 @@ from m3face.evaluation.anatomy import anatomy_faults
 from m3face.evaluation.free_prompts import FreePrompt
 from m3face.evaluation.metrics import Rate, cosine, landmark_error, mean_iou, points_on_map, rate
 from m3face.faces import ATTRIBUTES, LANGUAGES, Mention
+from m3face.presets import Preset
 from m3face.stages import ConditionRequest, FaceRequest, PictureRequest, TextRequest, open_stage
 from m3face.synthetic import Sample, make_sample
 
 HELD_OUT_SEED = 0
+_OTHER_SEEDS = 10_000
 _NEIGHBOURS = {"skin_tone"}  # ordered values: one step off is taken as right, and the note says so
 
 Progress = Callable[[str, int, int], None]
@@ -120,22 +122,50 @@ def _reading_rows(text: Any, said: Sequence[_Said], label: str, progress: Progre
     return rows
 
 
+def _made(
+    stages: dict[str, Any], preset: Preset, texts: Sequence[Any], seeds: Sequence[int], what: str, progress: Progress
+) -> tuple[list[Any], list[Any]]:
+    """(conditions, faces) of each text under its seed."""
+    said = list(zip(texts, seeds, strict=True))
+    wishes = [
+        ConditionRequest(
+            text=t.text, empty=t.empty, seed=seed, steps=preset.condition_steps, guidance=preset.condition_guidance
+        )
+        for t, seed in said
+    ]
+    made = _answers(stages["conditions"], wishes, f"{what}: conditions", progress)
+    requests = [
+        FaceRequest(
+            text=t.text,
+            empty=t.empty,
+            seed=seed,
+            label_map=c.label_map,
+            landmarks=c.landmarks,
+            steps=preset.face_steps,
+            guidance=preset.face_guidance,
+        )
+        for (t, seed), c in zip(said, made, strict=True)
+    ]
+    return made, _answers(stages["face"], requests, f"{what}: rendering", progress)
+
+
 def evaluate_weights(
+    preset: Preset,
     location: str,
     *,
     count: int,
     free: Sequence[FreePrompt] = (),
     device: str = "cpu",
-    size: int = 128,
     progress: Progress,
 ) -> tuple[list[Row], dict[str, float]]:
     """(rows of the table, IoU by class of generated faces) for the weights at `location` over `count` people.
 
-    `free` are prompts in people's own words, for the reader alone.
+    Size, steps and guidance are those of `preset`, which are what a user gets; `free` are prompts in people's own
+    words, for the reader alone.
     """
     people = []
     for index in range(count):
-        people.append(make_sample(HELD_OUT_SEED, index, size=size))
+        people.append(make_sample(HELD_OUT_SEED, index, size=preset.image_size))
         progress("rendering people", index + 1, count)
     said = _captions(people, "all")
     stages = {name: open_stage(name, location, device=device) for name in ("text", "conditions", "face")}
@@ -155,17 +185,7 @@ def evaluate_weights(
         wordings["free wordings"] = [_Said(prompt=f.prompt, language=f.language, mentions=f.mentions) for f in free]
     rows = [row for label, own in wordings.items() for row in _reading_rows(stages["text"], own, label, progress)]
     texts = _answers(stages["text"], [TextRequest(prompt=c.text) for c in said], "reading prompts", progress, 32)
-    wishes = [ConditionRequest(text=t.text, empty=t.empty, seed=i) for i, t in enumerate(texts)]
-    made = _answers(stages["conditions"], wishes, "writing conditions", progress)
-    faces = _answers(
-        stages["face"],
-        [
-            FaceRequest(text=t.text, empty=t.empty, seed=i, label_map=c.label_map, landmarks=c.landmarks)
-            for i, (t, c) in enumerate(zip(texts, made, strict=True))
-        ],
-        "rendering faces",
-        progress,
-    )
+    made, faces = _made(stages, preset, texts, range(count), "faces", progress)
     pictures = [f.picture for f in faces]
     true = judged("renders", [p.image for p in people])
     vae = judged("renders through the VAE", _through_vae(location, [p.image for p in people], device))
@@ -227,7 +247,12 @@ def evaluate_weights(
         if hits:
             ceiling_rate = rate([b for _, b in hits]).value
             rows.append(_row(f"face: {name}", rate([a for a, _ in hits]), ceiling=ceiling_rate))
-    rows += _variety_rows(stages, judges["identity"], texts, own["identity"], true["identity"], progress)
+    others = range(_OTHER_SEEDS, _OTHER_SEEDS + min(48, count))
+    _, twins = _made(stages, preset, texts[: len(others)], others, "other seeds", progress)
+    seen = _answers(
+        judges["identity"], [PictureRequest(picture=f.picture) for f in twins], "judging other seeds", progress
+    )
+    rows += _variety_rows(own["identity"], seen, true["identity"])
     energy = [_laplacian_energy(p) for p in pictures]
     true_energy = [_laplacian_energy(p.image) for p in people]
     sharpness = float(np.mean(energy) / np.mean(true_energy))
@@ -235,28 +260,8 @@ def evaluate_weights(
     return rows, by_class
 
 
-def _variety_rows(
-    stages: dict[str, Any],
-    identity: Any,
-    texts: Sequence[Any],
-    own: Sequence[Any],
-    true: Sequence[Any],
-    progress: Progress,
-) -> list[Row]:
+def _variety_rows(own: Sequence[Any], others: Sequence[Any], true: Sequence[Any]) -> list[Row]:
     """Mean identity similarity between two seeds of one prompt, beside random people and random faces."""
-    chosen = list(texts[: min(48, len(texts))])
-    wishes = [ConditionRequest(text=t.text, empty=t.empty, seed=10_000 + i) for i, t in enumerate(chosen)]
-    made = _answers(stages["conditions"], wishes, "other seeds: conditions", progress)
-    faces = _answers(
-        stages["face"],
-        [
-            FaceRequest(text=t.text, empty=t.empty, seed=10_000 + i, label_map=c.label_map, landmarks=c.landmarks)
-            for i, (t, c) in enumerate(zip(chosen, made, strict=True))
-        ],
-        "other seeds: faces",
-        progress,
-    )
-    others = _answers(identity, [PictureRequest(picture=f.picture) for f in faces], "other seeds: judging", progress)
     between_seeds = [cosine(a.vector, b.vector) for a, b in zip(own, others, strict=False)]
     between_faces = [cosine(a.vector, b.vector) for a, b in zip(own[:-1], own[1:], strict=True)]
     between_people = [cosine(a.vector, b.vector) for a, b in zip(true[:-1], true[1:], strict=True)]
