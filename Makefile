@@ -16,7 +16,7 @@ help:
 	@echo "make check     ruff, mypy, import-linter"
 	@echo "make tiny      train every network of the preset tiny, in order, on this machine"
 	@echo "make tiny-gpu  the same on a machine with a GPU, in calls of under ten minutes"
-	@echo "make ship-tiny copy the networks that make tiny finished into the package"
+	@echo "make ship-tiny put what make tiny finished (or FROM=out/tiny) into the package, once it is whole"
 	@echo "make pictures  draw the pictures of the README again"
 	@echo "make clean     remove what these targets made, .venv too"
 
@@ -69,9 +69,7 @@ tiny-gpu: $(VENV)/.base
 	@$(PY) jobs/tiny_gpu.py --out out/tiny
 
 ship-tiny: $(VENV)/.base
-	@$(PY) -c 'from pathlib import Path; from platformdirs import user_cache_path; from m3face import presets; \
-	  from m3face.training.run import publish_weights; \
-	  publish_weights(user_cache_path("m3face") / "weights/tiny", Path(presets.__file__).parent / "tiny")'
+	@$(PY) jobs/ship_tiny.py $(FROM)
 
 pictures: $(VENV)/.base
 	@$(PY) docs/pictures/make.py

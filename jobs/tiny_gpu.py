@@ -22,13 +22,14 @@ from pathlib import Path
 from typing import Literal
 
 import yaml
+from pydantic import ValidationError
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent / "platform"))
 
 from m3face.checkpoints import verify  # noqa: E402 - found through the line above
-from m3face.config import Closed, Component, RunConfig, load_config  # noqa: E402
-from m3face.errors import CheckpointError, M3FaceError  # noqa: E402
+from m3face.config import Closed, Component, RunConfig, load_config, one_line  # noqa: E402
+from m3face.errors import CheckpointError, ConfigError, M3FaceError  # noqa: E402
 
 AGAIN = 75  # EX_TEMPFAIL: nothing is wrong, the call is to be made again
 _CALLS_AT_MOST, _TOO_LATE_S = 8, 20  # a call still unfinished then never will be; with less time nothing new is begun
@@ -51,7 +52,12 @@ class Plan(Closed):
 
     @staticmethod
     def read(path: Path) -> Plan:
-        return Plan.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+        try:
+            return Plan.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+        except OSError as error:
+            raise ConfigError("--plan", f"{path}: {error.strerror}", "a readable plan") from None
+        except ValidationError as error:
+            raise one_line(error, where=str(path)) from None
 
 
 def say(what: str, done: int, total: int, metrics: Mapping[str, float]) -> None:
@@ -122,6 +128,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     options.home = options.home or f"{options.out}.work"
     plan = Plan.read(Path(options.plan))
+    if not 0 <= options.call <= len(plan.calls):
+        raise ConfigError("--call", str(options.call), f"1 to {len(plan.calls)}", "leave it out for all")
     if options.lane is not None:
         return run_lane(plan, plan.calls[options.call - 1][options.lane], options)
     import torch  # not before: a lane that has nothing to do is over in a moment

@@ -106,9 +106,11 @@ def train(
     device: Annotated[str | None, typer.Option(help="cpu or cuda; the GPU if there is one.")] = None,
 ) -> None:
     """Train one network as a file says; continue where the last run stopped."""
+    from m3face import presets
     from m3face.config import load_config
 
     settings = load_config(config, overrides or ())  # before torch: a mistake in the file is told at once
+    presets.get(settings.preset)
     if explain:
         for line in explained(settings):
             print(line)

@@ -141,7 +141,7 @@ def _weights() -> Iterator[Finding]:
         found=f"without {', '.join(absent)}" if absent else f"{len(COMPONENTS)} networks, {size:.1f} MB, hashes agree",
         needed=f"{len(COMPONENTS)} networks",
         good=not absent,
-        remedy="train them (make tiny) or install m3face again",
+        remedy="train them (make tiny, then make ship-tiny) or install m3face again",
     )
 
 

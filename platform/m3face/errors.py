@@ -5,6 +5,7 @@ M3FaceError
 ├── BadInput         what the user gave is wrong       exit 2    HTTP 422   (a row error in Ray Data)
 ├── CheckpointError  weights missing or damaged        exit 3    HTTP 503
 ├── DataError        a dataset or cache is wrong       exit 4    HTTP 409
+├── TrainingError    the numbers of a training went    exit 6    HTTP 500
 ├── OutputError      a result cannot be written        exit 5    HTTP 507
 └── Cancelled        whoever asked no longer wants it  exit 130  HTTP 499
 
@@ -63,6 +64,13 @@ class DataError(M3FaceError):
 
     exit_code = 4
     http_status = 409
+
+
+class TrainingError(M3FaceError):
+    """A training whose numbers are no longer finite; its last checkpoint is good."""
+
+    exit_code = 6
+    http_status = 500
 
 
 class OutputError(M3FaceError):

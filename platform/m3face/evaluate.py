@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -19,16 +20,22 @@ def evaluate(
     out: Annotated[Path, typer.Option(help="JSON file to write.")] = Path("out/evaluation.json"),
 ) -> None:
     """Measure the weights on people and captions that no network was trained on."""
-    from m3face import presets
+    from m3face import checkpoints, presets
+    from m3face.config import COMPONENTS
     from m3face.errors import OutputError
     from m3face.evaluation.free_prompts import read_free_prompts
 
     row = presets.get(preset)
     location = weights or row.weights
-    presets.weights_folder(location)
+    checkpoints.verify(presets.weights_folder(location), parts=COMPONENTS)
     free = read_free_prompts(prompts) if prompts else []
+    aside = out.with_name(f".{out.name}.aside")  # written at once, so that hours of work meet no closed door
     try:
+        if out.is_dir():
+            raise OutputError("--out", f"{out} is a folder", "a file that can be written")
         out.parent.mkdir(parents=True, exist_ok=True)
+        aside.write_text("")
+        aside.unlink()
     except OSError as error:
         raise OutputError("--out", f"{out}: {error.strerror}", "a file that can be written") from None
     import dataclasses
@@ -59,7 +66,6 @@ def evaluate(
         "rows": [dataclasses.asdict(r) for r in rows],
         "iou_by_class": by_class,
     }
-    out.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
     for r in rows:
         interval = f"[{r.interval[0]:.3f}, {r.interval[1]:.3f}]" if r.interval else ""
         beside = "".join(
@@ -68,4 +74,6 @@ def evaluate(
             if value is not None
         )
         typer.echo(f"{r.name:<62} {r.value:7.3f} {interval:<16} n={r.count}{beside}")
+    aside.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+    os.replace(aside, out)
     typer.echo(f"written to {out}")

@@ -48,6 +48,11 @@ def _foreign(share: float) -> np.ndarray:
     return drawing
 
 
+def _list_as_manifest(folder: Path) -> list[str]:
+    (folder / "manifest.json").write_text("[]")
+    return ["--weights", f"dir:{folder}"]
+
+
 _19 = np.where(MAP == 1, 19, 0).astype(np.uint8)
 BAD: dict[str, tuple[Callable[[Path], list[str]], str]] = {
     "a map that is not square": (lambda f: _mask(f, MAP[:32]), "--mask: is 64 x 32 pixels"),
@@ -75,6 +80,9 @@ BAD: dict[str, tuple[Callable[[Path], list[str]], str]] = {
     "an unknown preset": (lambda f: ["--preset", "huge"], "preset: 'huge'"),
     "missing weights": (lambda f: ["--weights", "dir:/no/such"], "weights: no folder"),
     "weights without a scheme": (lambda f: ["--weights", "/no/such"], "did you mean"),
+    "weights of nobody": (lambda f: ["--weights", "dir:~nobody-at-all/x"], "weights: 'dir:~nobody-at-all/x'"),
+    "a name too long": (lambda f: ["--weights", f"dir:/{'x' * 300}"], "weights: "),
+    "a list as manifest": (_list_as_manifest, "is no manifest"),
     "weights without a manifest": (lambda f: ["--weights", f"dir:{f}"], "has no manifest.json"),
 }
 
@@ -94,7 +102,7 @@ def test_is_refused_in_one_line(name: str, tmp_path: Path, capsys: pytest.Captur
     assert expected in _refused(["a face", *make(tmp_path)], tmp_path / "out", capsys)
 
 
-@pytest.mark.parametrize("prompt", ["", " \t\n", "long " * 200])
+@pytest.mark.parametrize("prompt", ["", " \t\n", "long " * 200, "\udcff"])
 def test_a_prompt_that_cannot_be_read(prompt: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "prompt: " in _refused([prompt], tmp_path / "out", capsys)
 

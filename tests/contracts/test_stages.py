@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from pydantic import BaseModel
 
-from m3face.errors import BadInput, Cancelled, ConfigError
+from m3face.errors import BadInput, Cancelled, ConfigError, M3FaceError
 from m3face.stages import (
     STAGES,
     ConditionRequest,
@@ -107,6 +107,18 @@ def test_a_bad_request_does_not_spoil_its_neighbours(subject: Subject, opened: d
     first, bad, last = stage.run([good, subject.bad, good])
     assert isinstance(bad, BadInput)
     assert _plain(first) == _plain(last) == _plain(stage.run([good])[0])
+
+
+@pytest.mark.parametrize("subject", SUBJECTS[1:3], ids=lambda s: s.name)
+@pytest.mark.parametrize("part", ["states", "pooled"])
+def test_words_of_another_shape_are_refused_and_spoil_nothing(
+    part: str, subject: Subject, opened: dict[str, Stage]
+) -> None:
+    good = subject.good(1)
+    few = good.empty.model_copy(update={part: getattr(good.empty, part)[:8]})
+    first, bad = opened[subject.name].run([good, good.model_copy(update={"empty": few})])
+    assert isinstance(bad, BadInput) and bad.field == "empty"
+    assert not isinstance(first, M3FaceError)
 
 
 @pytest.mark.parametrize("subject", SUBJECTS[1:3], ids=lambda s: s.name)

@@ -23,7 +23,7 @@ from m3face import checkpoints
 from m3face.config import COMPONENTS
 from m3face.data import encoded
 from m3face.data.people import people
-from m3face.errors import CheckpointError, DataError
+from m3face.errors import CheckpointError, ConfigError, DataError
 from m3face.models.masked_transformer import MaskedTransformer
 from m3face.models.text import train_tokenizer
 from m3face.tasks import tokens, words
@@ -111,6 +111,48 @@ def test_other_settings_are_refused_by_name(override: str, field: str, chain: Ch
         train(chain.config("map_vq", override), report=silent, device="cpu")
     assert caught.value.field == field
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("override", "device", "field"), [("data.size=64", "cpu", "data.size"), ("seed=0", "tpu", "--device")]
+)
+def test_what_cannot_be_trained_is_refused_before_a_folder_is_made(
+    override: str, device: str, field: str, tmp_path: Path
+) -> None:
+    config = Chain(tmp_path / "home").config("vae", override)
+    with pytest.raises(ConfigError) as caught:
+        train(config, report=silent, device=device)
+    assert caught.value.field == field and not (tmp_path / "home").exists()
+
+
+def test_a_missing_frozen_network_is_named_before_a_face_is_rendered(tmp_path: Path) -> None:
+    config = Chain(tmp_path / "home").config("unet")
+    with pytest.raises(CheckpointError):
+        train(config, report=silent, device="cpu")
+    assert not (tmp_path / "home").exists()
+
+
+def test_frozen_networks_are_read_where_weights_says_and_nothing_is_written_there(chain: Chain, tmp_path: Path) -> None:
+    theirs = tmp_path / "theirs"
+    shutil.copytree(chain.until("vae"), theirs)
+    before = sorted((p.relative_to(theirs), p.stat().st_mtime_ns) for p in theirs.rglob("*"))
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / "caches").symlink_to(chain.home / "caches")
+    placed = train(Chain(home).config("unet", f"weights=dir:{theirs}"), report=silent, device="cpu")
+    assert placed == home / "weights" / "tiny"
+    assert sorted(p.name for p in placed.iterdir() if p.is_dir()) == ["scheduler", "unet"]
+    assert before == sorted((p.relative_to(theirs), p.stat().st_mtime_ns) for p in theirs.rglob("*"))
+
+
+def test_a_damaged_neighbour_is_told_and_not_blessed(chain: Chain, tmp_path: Path) -> None:
+    home = chain.copy(tmp_path / "home", "parser")
+    file = home.weights / "vae" / "diffusion_pytorch_model.safetensors"
+    file.write_bytes(file.read_bytes()[:-8])
+    with pytest.raises(CheckpointError, match="damaged"):
+        train(home.config("parser"), report=silent, device="cpu")
+    with pytest.raises(CheckpointError, match="damaged"):
+        checkpoints.verify(home.weights, parts=["vae"])
 
 
 def test_other_frozen_networks_are_refused_by_name(chain: Chain, tmp_path: Path) -> None:

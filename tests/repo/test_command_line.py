@@ -66,6 +66,9 @@ BAD = [
     (["train", "--config", "jobs/configs/tiny_vae.yaml", "--set", "train.stepz=3"], 2, ["train.stepz"]),
     (["train", "--config", "jobs/configs/tiny_vae.yaml", "--set", "train.steps=0"], 2, ["train.steps", "got 0"]),
     (["train", "--config", "jobs/configs/tiny_vae.yaml", "--set", "nonsense"], 2, ["--set", "nonsense"]),
+    (["train", "--config", "jobs/configs/tiny_vae.yaml", "--set", "train.steps=["], 2, ["--set", "train.steps=["]),
+    (["train", "--config", "jobs/configs/tiny_vae.yaml", "--set", "data.seed=0"], 2, ["data.seed", "got 0"]),
+    (["train", "--config", "jobs/configs/tiny_vae.yaml", "--set", "preset=huge"], 2, ["preset", "'huge'", "tiny"]),
 ]  # fmt: skip
 
 

@@ -6,13 +6,23 @@ import pickle
 
 import pytest
 
-from m3face.errors import BadInput, Cancelled, CheckpointError, ConfigError, DataError, M3FaceError, OutputError
+from m3face.errors import (
+    BadInput,
+    Cancelled,
+    CheckpointError,
+    ConfigError,
+    DataError,
+    M3FaceError,
+    OutputError,
+    TrainingError,
+)
 
 LEAVES = {
     ConfigError: (2, 400),
     BadInput: (2, 422),
     CheckpointError: (3, 503),
     DataError: (4, 409),
+    TrainingError: (6, 500),
     OutputError: (5, 507),
     Cancelled: (130, 499),
 }

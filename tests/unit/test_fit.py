@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from m3face.config import TrainConfig
 from m3face.engines import TorchEngine
 from m3face.engines.torch_engine import learning_rate
-from m3face.errors import CheckpointError
+from m3face.errors import CheckpointError, TrainingError
 from m3face.training import draws_of_step, fit
 from m3face.training.fit import _order
 
@@ -91,8 +91,18 @@ def test_fit_trains_from_first_to_last_and_stops_when_told() -> None:
 def test_a_loss_that_is_not_finite_stops_before_the_update() -> None:
     engine = _engine()
     before = [p.clone() for p in engine.module.parameters()]
-    with pytest.raises(FloatingPointError, match="at step 0"):
+    with pytest.raises(TrainingError, match="at step 0"):
         engine.step({"x": torch.full((1, 3), math.nan), "y": torch.zeros(1, 1)})
+    assert all(torch.equal(p, b) for p, b in zip(engine.module.parameters(), before, strict=True))
+
+
+def test_a_gradient_that_is_not_finite_stops_before_the_update() -> None:
+    engine = _engine()
+    before = [p.clone() for p in engine.module.parameters()]
+    root = engine.losses
+    engine.losses = lambda module, batch: {"loss": (root(module, batch)["loss"] * 0).sqrt()}  # 0, with a slope of inf
+    with pytest.raises(TrainingError, match="gradient is not finite at step 0"):
+        engine.step(_batch(0))
     assert all(torch.equal(p, b) for p, b in zip(engine.module.parameters(), before, strict=True))
 
 

@@ -43,6 +43,7 @@ def test_a_line_is_read_as_mentions(tmp_path: Path) -> None:
         ('{"language": "en", "prompt": "p", "asks": []}', "asks"),
         ('{"language": "en", "prompt": "p", "asks": [{"attribute": "hat", "value": "no"}]}', "'no'"),
         ('{"language": "en", "prompt": "p", "asks": [{"attribute": "tail", "value": "yes"}]}', "'tail'"),
+        ('{"language": "en", "prompt": " ", "asks": [{"attribute": "hat", "value": "yes"}]}', "is blank"),
         ("not json", "line 1"),
     ],
 )

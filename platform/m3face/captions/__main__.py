@@ -32,7 +32,7 @@ def show(mentions: tuple[Mention, ...]) -> str:
 
 def main(arguments: list[str]) -> int:
     """Prints problems, samples and captions that do not parse back; 1 if anything is wrong."""
-    if not arguments or arguments[0] not in LANGUAGES:
+    if not arguments or arguments[0] not in LANGUAGES or not all(a.isdecimal() for a in arguments[1:]):
         print(f"usage: python -m m3face.captions CODE [N]   CODE one of {', '.join(LANGUAGES)}")
         return 2
     language = arguments[0]
@@ -76,10 +76,7 @@ def _report_failures(language: str, rng: np.random.Generator) -> int:
                 print(f"   read but not said: {show(tuple(sorted(extra)))}")
                 wrong = [m for m in find_matches(made.text, language) if m.keys]
                 plain = made.text.casefold()
-                print(
-                    "   matched: "
-                    + "; ".join(f"{plain[m.start : m.end]!r}={'+'.join(m.keys)}" for m in wrong)
-                )
+                print("   matched: " + "; ".join(f"{plain[m.start : m.end]!r}={'+'.join(m.keys)}" for m in wrong))
     print(f"{failures} of {_PARSED} captions do not parse back")
     return failures
 

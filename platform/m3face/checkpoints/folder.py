@@ -14,6 +14,7 @@ from typing import Any
 from m3face.errors import CheckpointError, OutputError
 
 FORMAT = 1
+TRAIN_OR_COPY = "train it (make tiny, then make ship-tiny) or copy it again"
 MANIFEST = "manifest.json"
 
 
@@ -63,6 +64,8 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         ) from None
     except (OSError, ValueError):
         raise CheckpointError("weights", f"{folder / MANIFEST} cannot be read", "JSON", "copy it again") from None
+    if not isinstance(manifest, dict) or not isinstance(manifest.get("files"), dict):
+        raise CheckpointError("weights", f"{folder / MANIFEST} is no manifest", "a JSON object", "copy it again")
     if manifest.get("format") != FORMAT:
         raise CheckpointError(
             "weights", f"{folder} has the format {manifest.get('format')!r}", f"format {FORMAT}", "update m3face"
@@ -78,9 +81,7 @@ def verify(folder: Path, *, parts: Sequence[str] | None = None) -> None:
     files = read_manifest(folder)["files"]
     for part in parts or ():
         if not any(name.split("/")[0] == part for name in files):
-            raise CheckpointError(
-                "weights", f"{folder / part} is missing", "a trained network", "train it (make tiny) or copy it again"
-            )
+            raise CheckpointError("weights", f"{folder / part} is missing", "a trained network", TRAIN_OR_COPY)
     for name, digest in files.items():
         if parts is not None and name.split("/")[0] not in parts:
             continue

@@ -26,7 +26,7 @@ from torch import nn
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 from transformers.utils import logging as transformers_logging
 
-from m3face.checkpoints.folder import verify
+from m3face.checkpoints.folder import TRAIN_OR_COPY, verify
 from m3face.errors import CheckpointError
 from m3face.models.annotators import AttributeClassifier, IdentityEmbedder, LandmarkDetector, Parser
 from m3face.models.masked_transformer import MaskedTransformer
@@ -78,9 +78,7 @@ def _check_keys(component: str, folder: Path) -> None:
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise CheckpointError(
-            "weights", f"{folder} has no config.json", "a trained network", "train it (make tiny) or copy it again"
-        ) from None
+        raise CheckpointError("weights", f"{folder} has no config.json", "a trained network", TRAIN_OR_COPY) from None
     except ValueError:
         raise CheckpointError("weights", f"{folder / 'config.json'} is not JSON", "JSON", "copy it again") from None
     constructors = [c.__dict__["__init__"] for c in _CLASSES[component].__mro__ if "__init__" in c.__dict__]
@@ -100,9 +98,7 @@ def load(component: str, root: Path, *, device: str | torch.device = "cpu", chec
     folder = root / component
     if checked:
         if not folder.is_dir():
-            raise CheckpointError(
-                "weights", f"{folder} is missing", "a trained network", "train it (make tiny) or copy it again"
-            )
+            raise CheckpointError("weights", f"{folder} is missing", "a trained network", TRAIN_OR_COPY)
         verify(root, parts=[component])
     cls = _CLASSES[component]
     if cls is DDIMScheduler:

@@ -41,8 +41,8 @@ class DataConfig(Closed):
 
     source: Literal["synthetic"] = Field(default="synthetic", description="where the faces come from")
     count: int = Field(default=12000, ge=2, description="number of faces")
-    seed: int = Field(default=1, ge=0, description="seed of the people; 0 is kept for held-out people")
-    size: int = Field(default=128, ge=64, le=512, description="pixels a side")
+    seed: int = Field(default=1, ge=1, description="seed of the people; 0 is kept for held-out people")
+    size: int = Field(default=128, ge=64, le=512, description="pixels a side; that of the preset")
     captions_per_face: int = Field(default=2, ge=1, le=64, description="captions drawn for each face")
 
 
@@ -69,7 +69,8 @@ class RunConfig(Closed):
 
     preset: str = Field(default="tiny", description="row of presets to start from")
     weights: str | None = Field(
-        default=None, description="'pkg:NAME' or 'dir:PATH': where the frozen networks are; the preset's own if none"
+        default=None,
+        description="'pkg:NAME' or 'dir:PATH': where the frozen networks are; those that runs finished here if none",
     )
     runs: str = Field(default="", description="folder of runs and caches; empty is the user's cache folder")
     seed: int = Field(default=0, ge=0, description="seed of every draw in training")
@@ -90,7 +91,10 @@ def _parse_override(text: str) -> tuple[list[str], Any]:
     path, separator, value = text.partition("=")
     if not separator or not path:
         raise ConfigError("--set", f"{text!r}", "KEY.KEY=VALUE", "for example --set train.steps=100")
-    return path.split("."), yaml.safe_load(value)
+    try:
+        return path.split("."), yaml.safe_load(value)
+    except yaml.YAMLError:
+        raise ConfigError("--set", f"{text!r}", "a YAML value", "for example --set train.steps=100") from None
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:

@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from typing import NoReturn
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from m3face.config import TrainConfig
-from m3face.errors import CheckpointError
+from m3face.errors import CheckpointError, TrainingError
 
 Batch = Mapping[str, Tensor]
 Losses = Callable[[nn.Module, Batch], Mapping[str, Tensor]]
@@ -49,7 +50,10 @@ class TorchEngine:
         self.steps_done = 0
 
     def step(self, batch: Batch) -> dict[str, float]:
-        """One update from a whole global batch; the metrics of that batch. A loss that is not finite raises."""
+        """One update from a whole global batch; the metrics of that batch.
+
+        A loss or a gradient that is not finite raises `TrainingError`, before anything has changed.
+        """
         rate = learning_rate(self.config, self.steps_done)
         if self.config.ema and not self.average:
             self.average = self._copies()
@@ -62,10 +66,12 @@ class TorchEngine:
         ):
             losses = self.losses(self.module, moved)
         if not torch.isfinite(losses["loss"]):
-            raise FloatingPointError(f"loss is {losses['loss'].item()} at step {self.steps_done}")
+            self._stop(f"the loss is {losses['loss'].item()}")
         self.optimizer.zero_grad(set_to_none=True)
         losses["loss"].backward()
         norm = nn.utils.clip_grad_norm_(self.parameters.values(), self.config.clip_norm)
+        if not torch.isfinite(norm):
+            self._stop("the gradient is not finite")
         self.optimizer.step()
         self.steps_done += 1
         if self.average:
@@ -73,6 +79,14 @@ class TorchEngine:
             pairs = [(self.average[n], p.detach()) for n, p in self.parameters.items()]
             torch._foreach_lerp_([a for a, _ in pairs], [p for _, p in pairs], 1 - decay)
         return {**{n: float(v.detach()) for n, v in losses.items()}, "gradient_norm": float(norm), "rate": rate}
+
+    def _stop(self, what: str) -> NoReturn:
+        raise TrainingError(
+            "train",
+            f"{what} at step {self.steps_done}",
+            "finite numbers",
+            "lower train.learning_rate; the last checkpoint is untouched",
+        )
 
     def _attention(self) -> AbstractContextManager[None]:
         """On a CPU the fused backward costs ten times its forward at a few hundred tokens; the plain one does not."""

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from m3face.errors import BadInput
 from m3face.faces import ATTRIBUTES, LANGUAGES, Mention
+from m3face.stages.prompts import check_prompt
 
 Kind = Literal["plain", "misspelt", "colloquial", "contradictory", "mixed"]
 
@@ -40,8 +41,16 @@ class FreePrompt(BaseModel):
 
     language: str
     kind: Kind = "plain"
-    prompt: str = Field(min_length=1)
+    prompt: str
     asks: tuple[_Ask, ...] = Field(min_length=1)
+
+    @field_validator("prompt")
+    @classmethod
+    def _readable(cls, prompt: str) -> str:
+        try:
+            return check_prompt(prompt)
+        except BadInput as error:
+            raise ValueError(str(error)) from None
 
     @field_validator("language")
     @classmethod

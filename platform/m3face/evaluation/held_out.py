@@ -157,8 +157,8 @@ def evaluate_weights(
     free: Sequence[FreePrompt] = (),
     device: str = "cpu",
     progress: Progress,
-) -> tuple[list[Row], dict[str, float]]:
-    """(rows of the table, IoU by class of generated faces) for the weights at `location` over `count` people.
+) -> tuple[list[Row], dict[str, dict[str, float]]]:
+    """(rows of the table, IoU by class of made faces and of renders) for the weights at `location` over `count` people.
 
     Size, steps and guidance are those of `preset`, which are what a user gets; `free` are prompts in people's own
     words, for the reader alone.
@@ -206,11 +206,21 @@ def evaluate_weights(
             ceiling=rate([points_on_map(p.landmarks, p.label_map) for p in people]).value,
         )
     )
-    ceiling, _ = mean_iou([a.label_map for a in true["parse"]], true_maps)
+    ceiling, true_by_class = mean_iou([a.label_map for a in true["parse"]], true_maps)
     through, _ = mean_iou([a.label_map for a in vae["parse"]], true_maps)
     value, by_class = mean_iou([a.label_map for a in own["parse"]], maps)
+    both = sorted(by_class.keys() & true_by_class.keys())  # a class that is never drawn must not raise the share
+    share = sum(by_class[name] for name in both) / sum(true_by_class[name] for name in both)
+    absent = sorted(true_by_class.keys() - by_class.keys())
     rows.append(Row(name="face: parsed back, mean IoU", value=value, count=count, ceiling=ceiling, through_vae=through))
-    rows.append(Row(name="face: parsed back, share of the parser's own", value=value / ceiling, count=count))
+    rows.append(
+        Row(
+            name="face: parsed back, share of the parser's own",
+            value=share,
+            count=count,
+            note=f"over {len(both)} classes; never drawn: {', '.join(absent) or 'none'}",
+        )
+    )
 
     def points_error(answers: Sequence[Any], wanted: Sequence[Any]) -> float:
         return float(np.mean([landmark_error(a.landmarks, w.landmarks) for a, w in zip(answers, wanted, strict=True)]))
@@ -257,7 +267,7 @@ def evaluate_weights(
     true_energy = [_laplacian_energy(p.image) for p in people]
     sharpness = float(np.mean(energy) / np.mean(true_energy))
     rows.append(Row(name="face: Laplacian energy, share of renders", value=sharpness, count=count))
-    return rows, by_class
+    return rows, {"faces": by_class, "renders": true_by_class}
 
 
 def _variety_rows(own: Sequence[Any], others: Sequence[Any], true: Sequence[Any]) -> list[Row]:

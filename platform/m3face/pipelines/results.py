@@ -103,8 +103,8 @@ def write_result(result: FaceResult, facts: Mapping[str, Any], *, out: Path, asi
     folder = aside / "result"
     folder.mkdir()
     Image.fromarray(result.picture).save(folder / "face.png", pnginfo=png_text(facts))
-    Image.fromarray(result.label_map).save(folder / "label_map.png")
-    Image.fromarray(to_colours(result.label_map)).save(folder / "label_map_colour.png")
+    Image.fromarray(result.label_map).save(folder / "label_map.png", pnginfo=png_text(facts))
+    Image.fromarray(to_colours(result.label_map)).save(folder / "label_map_colour.png", pnginfo=png_text(facts))
     points = [[round(float(x), 3), round(float(y), 3)] for x, y in result.landmarks]
     (folder / "landmarks.json").write_text(json.dumps(points) + "\n", encoding="utf-8")
     text = json.dumps(facts, indent=1, ensure_ascii=False)

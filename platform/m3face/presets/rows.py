@@ -132,7 +132,7 @@ _TINY = Preset(
             "beta_end": 0.012,
             "prediction_type": "v_prediction",
             "clip_sample": False,
-            "set_alpha_to_one": False,
+            "set_alpha_to_one": True,
             "timestep_spacing": "trailing",
             "rescale_betas_zero_snr": True,
         },
@@ -165,11 +165,21 @@ def weights_folder(location: str) -> Path:
     if scheme == "pkg" and rest:
         folder = _HERE / rest
     elif scheme == "dir" and rest:
-        folder = Path(rest).expanduser()
+        try:
+            folder = Path(rest).expanduser()
+        except RuntimeError as error:
+            raise ConfigError("weights", f"{location!r}: {error}", "'dir:PATH'") from None
     else:
         raise ConfigError("weights", f"{location!r}", "'pkg:NAME' or 'dir:PATH'", f"did you mean 'dir:{location}'?")
-    if not folder.is_dir():
+    try:
+        there = folder.is_dir()
+    except OSError as error:
+        raise CheckpointError("weights", f"{folder}: {error.strerror}", "a folder of weights") from None
+    if not there:
         raise CheckpointError(
-            "weights", f"no folder {folder}", "a folder of weights", "train one (make tiny) or give another location"
+            "weights",
+            f"no folder {folder}",
+            "a folder of weights",
+            "train them (make tiny, then make ship-tiny) or give another location",
         )
     return folder

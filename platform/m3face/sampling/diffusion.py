@@ -27,6 +27,9 @@ def denoise(
     `scheduler` is a diffusers scheduler; it is set to `steps` here and must not be shared between threads.
     """
     scheduler.set_timesteps(steps)
+    # with trailing spacing the stock class rounds its way to one step too many for some counts (61, 103, ...), the
+    # last of them at -1, where all that was made is lost
+    scheduler.timesteps = scheduler.timesteps[:steps]
     latents = latents * scheduler.init_noise_sigma
     for step, timestep in enumerate(scheduler.timesteps):
         model_input = scheduler.scale_model_input(latents, timestep)

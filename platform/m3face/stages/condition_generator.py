@@ -71,8 +71,7 @@ class ConditionGenerator:
 
     def _prepare(self, request: ConditionRequest) -> _Prepared:
         width = int(self.transformer.config["encoder_hidden_size"])
-        check_states(request.text, width=width, field="text")
-        check_states(request.empty, width=width, field="empty")
+        check_states(request.text, request.empty, width=width)
         label_map = None if request.label_map is None else resize_map(request.label_map, self.size)
         landmarks = None if request.landmarks is None else check_landmarks(request.landmarks, size=self.size)
         if request.region is None:

@@ -74,8 +74,7 @@ class FaceGenerator:
 
     def _prepare(self, request: FaceRequest) -> _Prepared:
         width = int(self.unet.config["cross_attention_dim"])
-        check_states(request.text, width=width, field="text")
-        check_states(request.empty, width=width, field="empty")
+        check_states(request.text, request.empty, width=width)
         pictures = {}
         if request.label_map is not None:
             channels = int(self._controlnet("mask").config["conditioning_channels"])

@@ -23,12 +23,14 @@ def picture_size(folder: Path) -> int:
         ) from None
 
 
-def check_states(states: TextStates, *, width: int, field: str) -> None:
-    """BadInput if the text was encoded for networks of another width."""
-    if states.states.shape[1] != width:
-        raise BadInput(
-            field,
-            f"has states of width {states.states.shape[1]}",
-            f"width {width}",
-            "encode the prompt with the text encoder of the same weights",
-        )
+def check_states(text: TextStates, empty: TextStates, *, width: int) -> None:
+    """BadInput if the words, or no words, were encoded for networks of another width or number of slots."""
+    wanted = (len(text.states), width)
+    for field, states in (("text", text), ("empty", empty)):
+        if states.states.shape != wanted or states.pooled.shape != (width,):
+            raise BadInput(
+                field,
+                f"has states {list(states.states.shape)} and pooled {list(states.pooled.shape)}",
+                f"states {list(wanted)} and pooled {[width]}",
+                "encode the prompt with the text encoder of the same weights",
+            )

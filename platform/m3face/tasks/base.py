@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from m3face import checkpoints
-from m3face.config import DataConfig, TrainConfig
+from m3face.config import COMPONENTS, DataConfig, TrainConfig
 from m3face.data import encoded
 from m3face.data.people import people
 from m3face.data.store import ArrayStore
@@ -22,6 +22,15 @@ from m3face.faces import CLASSES
 from m3face.presets import Preset
 
 _COUNTED_MAPS = 500
+_WORDS = ("text_encoder", "tokenizer")
+
+NEEDS: dict[str, tuple[str, ...]] = {component: () for component in COMPONENTS} | {
+    "transformer": (*_WORDS, "map_vq", "landmark_vq"),
+    "unet": (*_WORDS, "vae"),
+    "controlnet_mask": (*_WORDS, "vae", "unet"),
+    "controlnet_landmarks": (*_WORDS, "vae", "unet", "controlnet_mask"),
+}
+"""The finished networks that a component trains on top of; a resumed run must find the same ones."""
 
 Batch = Mapping[str, Tensor]
 Progress = Callable[[str, int, int], None]
@@ -51,8 +60,6 @@ class Context:
     seed: int
     device: str
     progress: Progress = field(default=_silent)
-    asked: set[str] = field(default_factory=set)
-    """The finished networks that this run was made with: a resumed run must find the same ones."""
 
     def network(self, component: str) -> nn.Module:
         """A fresh network of `component` with the preset's numbers, from this run's seed."""
@@ -60,9 +67,13 @@ class Context:
         network: nn.Module = checkpoints.build(component, self.preset.networks[component])
         return network
 
+    def _ask(self, *components: str) -> None:
+        """What is asked here must stand in `NEEDS`: training checks and records those before it begins."""
+        assert set(components) <= set(NEEDS[self.train.component]), components
+
     def frozen(self, component: str) -> Any:
         """A finished network, at the precision it is shipped in."""
-        self.asked.add(component)
+        self._ask(component)
         return checkpoints.load(component, self.weights, device=self.device)
 
     @cached_property
@@ -77,7 +88,7 @@ class Context:
 
     @cached_property
     def text_states(self) -> ArrayStore:
-        self.asked.update(("text_encoder", "tokenizer"))
+        self._ask(*_WORDS)
         return encoded.text_states(
             self.caches,
             self.faces,
@@ -94,7 +105,7 @@ class Context:
 
     @cached_property
     def tokens(self) -> ArrayStore:
-        self.asked.update(("map_vq", "landmark_vq"))
+        self._ask("map_vq", "landmark_vq")
         return encoded.condition_tokens(
             self.caches,
             self.faces,
@@ -105,7 +116,7 @@ class Context:
 
     @cached_property
     def latents(self) -> ArrayStore:
-        self.asked.add("vae")
+        self._ask("vae")
         return encoded.latents(
             self.caches,
             self.faces,
@@ -131,7 +142,7 @@ class Context:
 class Task(ABC):
     """Networks and loss of one objective.
 
-    `module` holds what is trained, `frozen` what is only asked; the engine moves both. `count` samples make an epoch.
+    `module` holds what is trained; the engine moves it. `count` samples make an epoch.
     """
 
     module: nn.Module

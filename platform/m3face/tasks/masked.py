@@ -1,8 +1,9 @@
 """The masked transformer: words to map and landmark tokens (Muse's objective, M3Face section 3.1).
 
 Odd here: the share masked follows the sampler's own cosine; with probability 0.15 it is a rectangle of cells, as in
-the authors' code, which is what editing a region needs. A third of the samples have one modality wholly masked and the
-other wholly known, so that each completes the other. Label smoothing stays within a position's own modality.
+the authors' code, which is what editing a region needs. In 30 % of the samples one modality is known and the other
+masked, wholly or (half of the time) in part, so that each completes the other. Label smoothing stays within a
+position's own modality.
 """
 
 from __future__ import annotations

@@ -28,5 +28,5 @@ _TASKS: dict[str, Callable[[Context], Task]] = {
 
 
 def make_task(component: str, context: Context) -> Task:
-    """The task that trains `component`; its caches are built here if need be."""
+    """The task that trains `component`; caches are built here, that of text states with the first batch."""
     return _TASKS[component](context)

@@ -1,7 +1,7 @@
 """The two VQ networks that turn a label map, and 68 landmarks, into tokens.
 
-Odd here: stock VQModel has no moving average and no restart of dead codes, so codes start as a sample of encoder
-outputs (k-means++ style: far from those already taken) and a code that nobody chose for a while is put on an encoder
+Odd here: stock VQModel has no moving average and no restart of dead codes, so codes start as k-means of encoder
+outputs, and a code that nobody chose for a while is put on an encoder
 output of the present batch. Targets are class indices and points, never colours.
 """
 

@@ -22,8 +22,8 @@ from m3face import __version__, checkpoints, presets
 from m3face.config import RunConfig
 from m3face.data.encoded import weights_key
 from m3face.engines import TorchEngine
-from m3face.errors import CheckpointError
-from m3face.tasks import Context, make_task
+from m3face.errors import CheckpointError, ConfigError, OutputError
+from m3face.tasks import NEEDS, Context, make_task
 from m3face.training.fit import draws_of_step, fit
 
 Report = Callable[[str, int, int, Mapping[str, float]], None]
@@ -46,13 +46,22 @@ def _locked(path: Path) -> Iterator[None]:
 
 
 def place(model: Path, weights: Path) -> None:
-    """Copy the component folders of a checkpoint's `model/` into a weights folder and renew its manifest."""
+    """Copy the component folders of a checkpoint's `model/` into a weights folder and renew its manifest.
+
+    Each is copied aside and renamed. A folder that another copy left damaged is told, not blessed by a new manifest.
+    """
     with _locked(weights.with_name(weights.name + ".lock")):
         weights.mkdir(parents=True, exist_ok=True)
-        for component in sorted(p for p in model.iterdir() if p.is_dir()):
-            target = weights / component.name
-            shutil.rmtree(target, ignore_errors=True)
-            shutil.copytree(component, target)
+        placed = sorted(p for p in model.iterdir() if p.is_dir())
+        others = {p.name for p in weights.iterdir() if p.is_dir() and not p.name.startswith(".")}
+        if others := others - {p.name for p in placed}:
+            checkpoints.verify(weights, parts=sorted(others))
+        for component in placed:
+            aside = weights / f".{component.name}.aside"
+            shutil.rmtree(aside, ignore_errors=True)
+            shutil.copytree(component, aside)
+            shutil.rmtree(weights / component.name, ignore_errors=True)
+            aside.rename(weights / component.name)
         checkpoints.write_manifest(weights)
 
 
@@ -68,20 +77,34 @@ def train(
     """Train `config.train.component` to its last step, going on from the newest checkpoint of the run.
 
     Returns the weights folder that now holds the finished network, or None if `deadline_s` seconds passed first (the
-    run then goes on from its checkpoint when called again). Threads are torch's own setting.
+    run then goes on from its checkpoint when called again). On a CPU the preset says how many threads.
     """
     settings, root = config.train, home(config)
     began = time.monotonic()
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    weights = root / "weights" / config.preset if config.weights is None else presets.weights_folder(config.weights)
-    run = root / "runs" / config.preset / settings.component
-    run.mkdir(parents=True, exist_ok=True)
+    preset = presets.get(config.preset)
+    device = _device(device)
+    if config.data.size != preset.image_size:
+        raise ConfigError("data.size", str(config.data.size), f"{preset.image_size}, that of {preset.name}")
+    if device == "cpu" and preset.cpu_threads is not None:
+        torch.set_num_threads(preset.cpu_threads)
+    weights = root / "weights" / preset.name
+    frozen = weights if config.weights is None else presets.weights_folder(config.weights)
+    if needs := NEEDS[settings.component]:
+        checkpoints.verify(frozen, parts=needs)  # before hours of rendering for a network that is not there
+    run = root / "runs" / preset.name / settings.component
     newest = newest_checkpoint(run)
     if newest is not None:
-        _same_run(newest, config)  # before anything is rendered for settings that will be refused
+        checkpoints.verify(newest)
+        _same_run(newest, config)
+        _same_frozen(newest, frozen)
+    try:
+        run.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError("runs", f"{run}: {error.strerror}", "a folder that can be written") from None
+    keys = {component: weights_key(frozen, component) for component in needs}
     context = Context(
-        preset=presets.get(config.preset),
-        weights=weights,
+        preset=preset,
+        weights=frozen,
         caches=root / "caches",
         data=config.data,
         train=settings,
@@ -93,14 +116,11 @@ def train(
     engine = TorchEngine(task.module, task.losses, settings, device=device)
 
     def batches(step: int) -> Mapping[str, torch.Tensor]:
-        return task.batch(
-            draws_of_step(step, batch_size=settings.batch_size, count=task.count, seed=config.seed)
-        )
+        return task.batch(draws_of_step(step, batch_size=settings.batch_size, count=task.count, seed=config.seed))
 
     if newest is None:
         task.begin(batches)
     else:
-        _same_frozen(newest, weights, context.asked)
         engine.load_state(newest / "trainer")
         task.resume(newest / "model")
     metrics_file = (run / "metrics.jsonl").open("a", encoding="utf-8")
@@ -111,7 +131,7 @@ def train(
             folder,
             parent=newest.name if newest else None,
             config=config.model_dump(),
-            frozen={component: weights_key(weights, component) for component in sorted(context.asked)},
+            frozen=keys,
             version=__version__,
         ) as aside:
             (aside / "trainer").mkdir()
@@ -159,10 +179,19 @@ def _same_run(checkpoint: Path, config: RunConfig) -> None:
             raise CheckpointError(f"train.{name}", repr(getattr(config.train, name)), allowed, "delete it")
 
 
-def _same_frozen(checkpoint: Path, weights: Path, asked: set[str]) -> None:
+def _device(asked: str | None) -> str:
+    """The device to train on; ConfigError for one that this machine has not."""
+    found = "cuda" if torch.cuda.is_available() else "cpu"
+    if asked is None or asked in ("cpu", found):
+        return asked or found
+    allowed = "cpu or cuda" if found == "cuda" else "cpu; this machine has no CUDA GPU"
+    raise ConfigError("--device", repr(asked), allowed)
+
+
+def _same_frozen(checkpoint: Path, weights: Path) -> None:
     """Refuse to go on under frozen networks that were trained anew since the run began."""
-    before = checkpoints.read_manifest(checkpoint).get("frozen", {})
-    for component in sorted(asked & before.keys()):
+    before = checkpoints.read_manifest(checkpoint)["frozen"]
+    for component in sorted(before):
         if before[component] != weights_key(weights, component):
             raise CheckpointError(
                 component,
