@@ -28,8 +28,8 @@ class Preset:
     weights: str
     image_size: int
     prompt_characters: int = 600
-    condition_steps: int = 12
-    condition_guidance: float = 2.0
+    condition_steps: int = 24
+    condition_guidance: float = 3.0
     face_steps: int = 20
     face_guidance: float = 2.0
     cpu_threads: int | None = None
