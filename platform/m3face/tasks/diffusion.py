@@ -129,6 +129,18 @@ class UNetTask(_LatentTask):
         checkpoints.save("scheduler", self.scheduler, root)
 
 
+def _make_felt(controlnet: ControlNetModel) -> None:
+    """Initial weights under which the condition reaches the network at full strength.
+
+    The stock ones divide it by about three in each of eight layers and begin with a last layer of zeros, so that 700
+    steps taught nothing at all. The zero convolutions behind it alone see to it that a fresh ControlNet changes nothing.
+    """
+    for layer in controlnet.controlnet_cond_embedding.modules():
+        if isinstance(layer, nn.Conv2d):
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+            nn.init.zeros_(layer.bias)
+
+
 class ControlNetTask(_LatentTask):
     """A ControlNet for the label map or for the landmarks, under a frozen UNet."""
 
@@ -141,6 +153,7 @@ class ControlNetTask(_LatentTask):
         self.unet: UNet2DConditionModel = context.frozen("unet")
         torch.manual_seed(context.seed)
         self.module = ControlNetModel.from_unet(self.unet, **context.preset.networks[self.component])
+        _make_felt(self.module)
         self.module.requires_grad_(True)
         self.beside: ControlNetModel | None = None if condition == "mask" else context.frozen("controlnet_mask")
 
