@@ -70,7 +70,7 @@ def test_the_annotators_see_what_was_rendered(people: list[Sample]) -> None:
     assert mean_iou([a.label_map for a in parsed], [p.label_map for p in people])[0] > 0.5
     points = open_stage("landmarks", TINY.weights).run(pictures)
     errors = [landmark_error(a.landmarks, p.landmarks) for a, p in zip(points, people, strict=True)]
-    assert np.mean(errors) < 0.15
+    assert np.mean(errors) < 0.3
     told = open_stage("attributes", TINY.weights).run(pictures)
     genders = [a.attributes["gender"] == p.attributes["gender"] for a, p in zip(told, people, strict=True)]
     assert sum(genders) >= _FACES - 2
