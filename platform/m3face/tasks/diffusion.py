@@ -133,12 +133,13 @@ def _make_felt(controlnet: ControlNetModel) -> None:
     """Initial weights under which the condition reaches the network at full strength.
 
     The stock ones divide it by about three in each of eight layers and begin with a last layer of zeros, so that 700
-    steps taught nothing at all. The zero convolutions behind it alone see to it that a fresh ControlNet changes nothing.
+    steps taught nothing at all. That a fresh ControlNet changes nothing, the zero convolutions behind it ensure alone.
     """
     for layer in controlnet.controlnet_cond_embedding.modules():
         if isinstance(layer, nn.Conv2d):
             nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
-            nn.init.zeros_(layer.bias)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
 
 
 class ControlNetTask(_LatentTask):
