@@ -1,4 +1,4 @@
-"""The weights in the package: whole, within their budget, and learned; a fresh network fails every test below.
+"""The weights in the package: whole, within their budget, and learned; fresh networks fail the last three tests.
 
 Odd here: the floors are well under what the model card quotes, since eight faces say little. They catch weights that
 were shipped for another tokenizer, code book or latent space, which no shape check sees.
