@@ -12,7 +12,9 @@ import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from m3face.captions.keys import ABSENT_KEYS, PRESENT_KEYS, is_key, is_negative
 from m3face.captions.model import (
@@ -36,6 +38,32 @@ _STRAY = re.compile(r"[<>{}|/]")
 _HELD_OUT_EVERY = 4
 _SETTINGS = ("language", "comma", "and", "space", "stop")
 _SECTIONS = ("person_frames", "person", "openers", "described", "kinds", "phrases")
+
+
+_Strings = str | list[Any]
+_Filled = Annotated[_Strings, Field(min_length=1)]
+
+
+class _Outline(BaseModel):
+    """What kind of thing stands where; the compiler below relies on it and looks at the rest itself."""
+
+    model_config = ConfigDict(strict=True)
+
+    language: str
+    capitalise: bool = False
+    comma: Annotated[str, Field(min_length=1)]
+    last: Annotated[str, Field(min_length=1, alias="and")]
+    space: str
+    stop: str
+    person_frames: Annotated[list[str], Field(min_length=1)]
+    person: dict[str, dict[str, Any] | None]
+    openers: _Filled
+    described: _Filled
+    kinds: dict[Any, dict[str, Any]]  # a kind called `no` is False to YAML, here and under phrases
+    phrases: dict[Any, Any]
+    composites: list[dict[str, Any]] | None = None
+    adjectives: dict[Any, Any] | None = None
+    articles: _Strings | None = None
 
 
 @dataclass(frozen=True)
@@ -70,6 +98,12 @@ class _Compiler:
         for name in _SETTINGS + _SECTIONS:
             if name not in data:
                 self.note(name, "missing")
+        if not self.problems:
+            try:
+                _Outline.model_validate(data)
+            except ValidationError as error:
+                for one in error.errors():
+                    self.note(".".join(str(part) for part in one["loc"]), one["msg"])
         if self.problems:
             return None, tuple(self.problems)
         if data["language"] != self.language:
