@@ -36,9 +36,6 @@ _CHOICE = re.compile(r"<([^<>]*)>")
 _BRACES = re.compile(r"\{([^{}]*)\}")
 _STRAY = re.compile(r"[<>{}|/]")
 _HELD_OUT_EVERY = 4
-_SETTINGS = ("language", "comma", "and", "space", "stop")
-_SECTIONS = ("person_frames", "person", "openers", "described", "kinds", "phrases")
-
 
 _Strings = str | list[Any]
 _Filled = Annotated[_Strings, Field(min_length=1)]
@@ -95,16 +92,12 @@ class _Compiler:
         if not isinstance(data, Mapping):
             self.note("file", "not a mapping")
             return None, tuple(self.problems)
-        for name in _SETTINGS + _SECTIONS:
-            if name not in data:
-                self.note(name, "missing")
-        if not self.problems:
-            try:
-                _Outline.model_validate(data)
-            except ValidationError as error:
-                for one in error.errors():
-                    self.note(".".join(str(part) for part in one["loc"]), one["msg"])
-        if self.problems:
+        try:
+            _Outline.model_validate(data)
+        except ValidationError as error:
+            for one in error.errors():
+                what = "missing" if one["type"] == "missing" else one["msg"]
+                self.note(".".join(str(part) for part in one["loc"]), what)
             return None, tuple(self.problems)
         if data["language"] != self.language:
             self.note("language", f"is {data['language']!r}, the file says {self.language!r}")

@@ -11,8 +11,9 @@ from m3face.pipelines.contact_sheet import Row, draw_sheet, page
 from m3face.pipelines.generating import OnProgress, check_weights, open_stages, run_wishes, seeds_of
 from m3face.pipelines.provenance import STATEMENT
 from m3face.pipelines.results import output_folder
-from m3face.pipelines.text_to_face import CONDITIONS, FaceWish
+from m3face.pipelines.text_to_face import FaceWish
 from m3face.presets import Preset, get
+from m3face.stages.requests import CONDITIONS
 
 PROMPTS: tuple[tuple[str, str, str], ...] = (
     (

@@ -18,10 +18,10 @@ from m3face.errors import BadInput
 from m3face.pipelines.calling import in_process
 from m3face.pipelines.inputs import read_landmarks, read_map
 from m3face.pipelines.results import facts_of, output_folder, write_result
-from m3face.pipelines.text_to_face import CONDITIONS, FaceResult, FaceWish, text_to_face
+from m3face.pipelines.text_to_face import FaceResult, FaceWish, text_to_face
 from m3face.presets import Preset, get, weights_folder
 from m3face.stages.prompts import check_prompt
-from m3face.stages.requests import LARGEST_SEED, MOST_STEPS, STRONGEST_GUIDANCE
+from m3face.stages.requests import CONDITIONS, LARGEST_SEED, MOST_STEPS, STRONGEST_GUIDANCE
 
 MOST_FACES = 10_000
 

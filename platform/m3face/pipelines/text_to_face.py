@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import time
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import Field
 
 from m3face.pipelines.calling import Call
 from m3face.presets import Preset
 from m3face.stages.requests import (
+    CONDITIONS,
+    Condition,
     ConditionRequest,
     Conditions,
     Face,
@@ -25,9 +27,6 @@ from m3face.stages.requests import (
     TextResult,
     WithArrays,
 )
-
-Condition = Literal["mask", "landmarks"]
-CONDITIONS: tuple[Condition, ...] = ("mask", "landmarks")
 
 
 class FaceWish(WithArrays):

@@ -23,11 +23,8 @@ from m3face.faces import check_landmarks, resize_map
 from m3face.models.vq import landmark_picture, map_picture
 from m3face.sampling import denoise, initial_noise
 from m3face.stages.batching import Group, run_groups
-from m3face.stages.requests import Face, FaceRequest, OnStep
+from m3face.stages.requests import CONDITIONS, Face, FaceRequest, OnStep
 from m3face.stages.weights import check_states, picture_size, weights_folder
-
-CONDITIONS = ("mask", "landmarks")
-"""A condition's name; its network is `controlnet_<name>`."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +53,7 @@ class FaceGenerator:
         """The generator of the weights at `location`, able to follow `conditions`; raises CheckpointError."""
         folder = weights_folder(location)
         load = partial(checkpoints.load, root=folder, device=device)
-        controlnets = {name: load(f"controlnet_{name}") for name in CONDITIONS if name in conditions}
+        controlnets: dict[str, Any] = {name: load(f"controlnet_{name}") for name in CONDITIONS if name in conditions}
         scheduler = checkpoints.load("scheduler", folder)
         size = picture_size(folder)
         return cls(load("vae"), load("unet"), scheduler, controlnets, size=size, micro_batch=micro_batch)

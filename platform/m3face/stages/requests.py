@@ -8,7 +8,7 @@ process or a network is plain numpy. Points are in pixels of the face that the s
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,10 @@ Preview = Callable[[], NDArray[np.uint8]]
 OnStep = Callable[[int, "Sequence[Preview | None]"], "Collection[int] | None"]
 """`on_step(step, previews)`: a step from 0 is done for those requests that have a preview; the others wait or are
 finished. May return the indices of requests to drop; their result is `Cancelled`."""
+
+Condition = Literal["mask", "landmarks"]
+CONDITIONS: tuple[Condition, ...] = ("mask", "landmarks")
+"""What can hold a picture; the network of each is `controlnet_<name>`."""
 
 MOST_STEPS = 1000
 STRONGEST_GUIDANCE = 30.0
