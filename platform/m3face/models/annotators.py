@@ -82,6 +82,23 @@ class Parser(ModelMixin, ConfigMixin):
         return F.pixel_shuffle(self.head(self.decoder(self.tower(pictures))), 2)
 
 
+class Pointer(nn.Module):
+    """The 68 points [B, 68, 2], as shares of the side, from features at a quarter of it.
+
+    The heat maps go three cells beyond the features at each border, cell for cell: a map stretched over picture and
+    margin would have to show every point beside the place where the features see it.
+    """
+
+    _MARGIN = 3
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.maps = nn.Conv2d(width, COUNT, 3, padding=1 + self._MARGIN)
+
+    def forward(self, features: Tensor) -> Tensor:
+        return soft_argmax(self.maps(features), reach=self._MARGIN / features.shape[-1])
+
+
 class LandmarkDetector(ModelMixin, ConfigMixin):
     """Picture to 68 points [B, 68, 2] as shares of the side (multiply by S for pixels)."""
 
@@ -90,26 +107,48 @@ class LandmarkDetector(ModelMixin, ConfigMixin):
         super().__init__()
         self.tower = Tower(widths)
         self.decoder = Decoder(widths, levels=len(widths) - 2)
-        self.head = nn.Conv2d(widths[1], COUNT, 3, padding=1)
+        self.head = Pointer(widths[1])
 
     def forward(self, pictures: Tensor) -> Tensor:
-        return soft_argmax(self.head(self.decoder(self.tower(pictures))))
+        return self.head(self.decoder(self.tower(pictures)))
 
 
 class AttributeClassifier(ModelMixin, ConfigMixin):
-    """Picture to the values of every attribute: `forward` gives all logits [B, sum of values], `split` by name."""
+    """Picture to the values of every attribute: `forward` gives all logits [B, sum of values], `split` by name.
+
+    It first finds the 68 points and reads features there (shape-indexed features): what a face is like is a matter of
+    a few pixels at eyes, nose and lips, and of where these lie. Glances elsewhere (hair, cheeks, neck) are learned.
+    """
+
+    _READ, _GLANCES = 24, 16  # channels read at a point; maps of where else to look
 
     @register_to_config
     def __init__(self, widths: tuple[int, ...]) -> None:
         super().__init__()
+        width = widths[1]
         self.tower = Tower(widths)
-        self.squeeze = nn.Conv2d(widths[-1], 32, 1)
-        self.inner = nn.Linear(32 * 8 * 8, 256)
+        self.decoder = Decoder(widths, levels=len(widths) - 2)
+        self.pointer = Pointer(width)
+        self.read = nn.Conv2d(width, self._READ, 1)
+        self.glances = nn.Conv2d(width, self._GLANCES, 3, padding=1)
+        self.inner = nn.Linear(COUNT * (self._READ + 2) + self._GLANCES * width, 256)
         self.outer = nn.Linear(256, sum(len(a.values) for a in ATTRIBUTES.values()))
 
     def forward(self, pictures: Tensor) -> Tensor:
-        features = F.adaptive_avg_pool2d(F.silu(self.squeeze(self.tower(pictures)[-1])), 8)
-        return self.outer(F.silu(self.inner(features.flatten(1))))
+        return self.look(pictures)[0]
+
+    def look(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
+        """(logits [B, sum of values], points [B, 68, 2] as shares of the side)."""
+        features = self.decoder(self.tower(pictures))
+        points = self.pointer(features)
+        at = (points.detach() * 2 - 1).unsqueeze(1)  # where to read is learned from the points alone
+        read = F.grid_sample(self.read(features).float(), at, padding_mode="border", align_corners=False)
+        weight = self.glances(features).float().flatten(2).softmax(-1)
+        seen = weight @ features.float().flatten(2).transpose(1, 2)
+        centred = points.detach() - points.detach().mean(1, keepdim=True)
+        shape = centred / centred.square().mean((1, 2), keepdim=True).sqrt().clamp(min=1e-3)
+        found = torch.cat([read.flatten(1), shape.flatten(1), seen.flatten(1)], dim=1)
+        return self.outer(F.silu(self.inner(found))), points
 
     @staticmethod
     def split(logits: Tensor) -> dict[str, Tensor]:

@@ -74,15 +74,15 @@ def landmark_picture(points: NDArray[np.float32], *, size: int, new: int) -> Ten
     return torch.from_numpy(drawn).permute(0, 3, 1, 2).float() / 255
 
 
-def soft_argmax(maps: Tensor) -> Tensor:
+def soft_argmax(maps: Tensor, *, reach: float = 0.1) -> Tensor:
     """Centres of mass of softmaxed maps: [B, K, H, W] logits to [B, K, 2] (x, y) in units of the picture, about 0..1.
 
-    The reach is a tenth of the picture beyond its border, since a jaw may lie outside.
+    The maps cover the picture and `reach` of its side beyond each border, since a jaw may lie outside.
     """
     batch, count, height, width = maps.shape
     weight = maps.float().flatten(2).softmax(-1).reshape(batch, count, height, width)
-    xs = (torch.arange(width, device=maps.device) + 0.5) / width * 1.2 - 0.1
-    ys = (torch.arange(height, device=maps.device) + 0.5) / height * 1.2 - 0.1
+    xs = (torch.arange(width, device=maps.device) + 0.5) / width * (1 + 2 * reach) - reach
+    ys = (torch.arange(height, device=maps.device) + 0.5) / height * (1 + 2 * reach) - reach
     return torch.stack([(weight.sum(2) * xs).sum(-1), (weight.sum(3) * ys).sum(-1)], dim=-1)
 
 

@@ -1,13 +1,16 @@
 """The four networks that look at faces: parser, landmark detector, attribute classifier, identity embedder.
 
-Odd here: they will judge pictures that other networks made, so they learn on blurred, noisy and re-lit ones too.
+Odd here: they will judge pictures that other networks made, so they learn on blurred, noisy and re-lit ones too; and
+every draw is mirrored, moved and zoomed anew, without which they learn the training people by heart.
 """
 
 from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,11 +20,13 @@ from torch.nn import functional as F
 from m3face import checkpoints
 from m3face.data.encoded import pictures
 from m3face.data.people import LOOKS
-from m3face.faces import ATTRIBUTES
+from m3face.faces import ATTRIBUTES, flip_landmarks, flip_map
 from m3face.models.annotators import AttributeClassifier
 from m3face.tasks.base import Batch, Context, Draw, Task, class_weight, stack
 
 _TEMPERATURE = 0.1
+_ZOOM, _SHIFT = (0.85, 1.15), 0.15  # of views; the shift in half sides
+_POINTS = 0.1  # weight of the attribute classifier's points against its values
 
 
 def _worn(picture: Tensor, rng: np.random.Generator) -> Tensor:
@@ -37,18 +42,45 @@ def _worn(picture: Tensor, rng: np.random.Generator) -> Tensor:
     return picture.clamp(-1, 1)
 
 
+@dataclass(frozen=True)
+class _View:
+    """A picture fp32 [3, S, S] in [-1, 1], its label map uint8 [S, S], its points [68, 2] as shares of the side."""
+
+    picture: Tensor
+    label_map: Tensor
+    points: Tensor
+
+
+def _view(face: dict[str, np.ndarray[Any, Any]], rng: np.random.Generator) -> _View:
+    """A face (image, label_map, landmarks) mirrored or not, moved and zoomed a little."""
+    image, label_map, landmarks = face["image"], face["label_map"], face["landmarks"]
+    size = len(image)
+    if rng.random() < 0.5:
+        image, label_map = np.ascontiguousarray(image[:, ::-1]), flip_map(label_map)
+        landmarks = flip_landmarks(landmarks, size=size)
+    zoom, shift = float(rng.uniform(*_ZOOM)), torch.from_numpy(rng.uniform(-_SHIFT, _SHIFT, 2)).float()
+    place = torch.cat([torch.eye(2) / zoom, shift[:, None]], dim=1)[None]  # where a pixel of the view comes from
+    grid = F.affine_grid(place, [1, 1, size, size], align_corners=False)
+    options: dict[str, Any] = {"padding_mode": "border", "align_corners": False}
+    seen = F.grid_sample(pictures(image[None]), grid, mode="bilinear", **options)
+    labels = F.grid_sample(torch.from_numpy(label_map)[None, None].float(), grid, mode="nearest", **options)
+    points = torch.from_numpy(landmarks) / size * 2 - 1
+    return _View(seen[0], labels[0, 0].to(torch.uint8), ((points - shift) * zoom + 1) / 2)
+
+
 class _LookingTask(Task):
     component: str
 
     def __init__(self, context: Context) -> None:
         self.faces = context.faces
-        self.size = int(self.faces.key["size"])
         self.count = len(self.faces)
         self.module = context.network(self.component)
 
-    def _pictures(self, draws: Sequence[Draw], indices: Sequence[int]) -> Tensor:
-        clean = pictures(np.stack([self.faces["image"][i] for i in indices]))
-        return torch.stack([_worn(p, d.rng) for p, d in zip(clean, draws, strict=True)])
+    def _views(self, draws: Sequence[Draw], indices: Sequence[int]) -> list[_View]:
+        names = ("image", "label_map", "landmarks")
+        rows = [{name: np.array(self.faces[name][i]) for name in names} for i in indices]
+        views = [_view(row, draw.rng) for row, draw in zip(rows, draws, strict=True)]
+        return [replace(v, picture=_worn(v.picture, d.rng)) for v, d in zip(views, draws, strict=True)]
 
     def export(self, root: Path) -> None:
         checkpoints.save(self.component, self.module, root)
@@ -57,11 +89,12 @@ class _LookingTask(Task):
 class _LabelledTask(_LookingTask):
     def batch(self, draws: Sequence[Draw]) -> Batch:
         indices = [d.index for d in draws]
-        return {"picture": self._pictures(draws, indices), **self.targets(indices)}
+        views = self._views(draws, indices)
+        return {"picture": torch.stack([v.picture for v in views]), **self.targets(indices, views)}
 
     @abstractmethod
-    def targets(self, indices: Sequence[int]) -> Batch:
-        """What the network should say of these faces."""
+    def targets(self, indices: Sequence[int], views: Sequence[_View]) -> Batch:
+        """What the network should say of these views of these faces."""
 
 
 class ParserTask(_LabelledTask):
@@ -73,8 +106,8 @@ class ParserTask(_LabelledTask):
         super().__init__(context)
         self.class_weight = class_weight(self.faces, power=0.25)
 
-    def targets(self, indices: Sequence[int]) -> Batch:
-        return {"label_map": stack([self.faces["label_map"][i] for i in indices])}
+    def targets(self, indices: Sequence[int], views: Sequence[_View]) -> Batch:
+        return {"label_map": torch.stack([v.label_map for v in views])}
 
     def losses(self, module: nn.Module, batch: Batch) -> dict[str, Tensor]:
         logits, target = module(batch["picture"]).float(), batch["label_map"].long()
@@ -82,32 +115,40 @@ class ParserTask(_LabelledTask):
         return {"loss": loss, "right": (logits.argmax(1) == target).float().mean()}
 
 
+def _apart(found: Tensor, true: Tensor) -> Tensor:
+    """Mean distance of points given as shares of the side, in hundredths of it."""
+    return (found - true).abs().sum(-1).mean() * 100
+
+
 class LandmarkDetectorTask(_LabelledTask):
     """Distance of the points, in hundredths of the picture's side."""
 
     component = "landmark_detector"
 
-    def targets(self, indices: Sequence[int]) -> Batch:
-        return {"points": stack([self.faces["landmarks"][i] / self.size for i in indices])}
+    def targets(self, indices: Sequence[int], views: Sequence[_View]) -> Batch:
+        return {"points": torch.stack([v.points for v in views])}
 
     def losses(self, module: nn.Module, batch: Batch) -> dict[str, Tensor]:
-        return {"loss": (module(batch["picture"]) - batch["points"]).abs().sum(-1).mean() * 100}
+        return {"loss": _apart(module(batch["picture"]), batch["points"])}
 
 
 class AttributeClassifierTask(_LabelledTask):
-    """Cross-entropy of every attribute's value."""
+    """Cross-entropy of every attribute's value, and the distance of the points where the network looks for them."""
 
     component = "attribute_classifier"
 
-    def targets(self, indices: Sequence[int]) -> Batch:
-        return {"values": stack([self.faces["attributes"][i] for i in indices]).long()}
+    def targets(self, indices: Sequence[int], views: Sequence[_View]) -> Batch:
+        values = stack([self.faces["attributes"][i] for i in indices]).long()
+        return {"values": values, "points": torch.stack([v.points for v in views])}
 
     def losses(self, module: nn.Module, batch: Batch) -> dict[str, Tensor]:
-        logits = AttributeClassifier.split(module(batch["picture"]).float())
+        answer, points = module.look(batch["picture"])  # type: ignore[operator]
+        logits = AttributeClassifier.split(answer.float())
         pairs = [(logits[name], target) for name, target in zip(ATTRIBUTES, batch["values"].unbind(1), strict=True)]
-        each = [F.cross_entropy(own, target) for own, target in pairs]
-        hits = [(own.argmax(1) == target).float().mean() for own, target in pairs]
-        return {"loss": torch.stack(each).mean(), "right": torch.stack(hits).mean()}
+        each = torch.stack([F.cross_entropy(own, target) for own, target in pairs]).mean()
+        hits = torch.stack([(own.argmax(1) == target).float().mean() for own, target in pairs]).mean()
+        apart = _apart(points, batch["points"])
+        return {"loss": each + _POINTS * apart, "values": each, "apart": apart, "right": hits}
 
 
 class IdentityEmbedderTask(_LookingTask):
@@ -120,8 +161,8 @@ class IdentityEmbedderTask(_LookingTask):
         self.count = len(self.faces) // LOOKS
 
     def batch(self, draws: Sequence[Draw]) -> Batch:
-        looks = [self._pictures(draws, [d.index * LOOKS + look for d in draws]) for look in range(LOOKS)]
-        return {"picture": torch.cat(looks)}
+        looks = [v for look in range(LOOKS) for v in self._views(draws, [d.index * LOOKS + look for d in draws])]
+        return {"picture": torch.stack([v.picture for v in looks])}
 
     def losses(self, module: nn.Module, batch: Batch) -> dict[str, Tensor]:
         one, other = module(batch["picture"]).float().chunk(LOOKS)
