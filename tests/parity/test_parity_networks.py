@@ -31,6 +31,7 @@ from m3face.sampling import decode_masked, initial_noise
 from m3face.stages import FaceRequest, TextStates, open_stage
 
 TINY = presets.get("tiny").networks
+LATENT = (TINY["vae"]["latent_channels"], 16, 16)
 
 
 def _noise(seed: int, *shape: int) -> torch.Tensor:
@@ -50,6 +51,23 @@ def test_without_positions_our_transformer_is_the_stock_class() -> None:
     ids = torch.randint(0, 700, (2, 16, 32), generator=torch.Generator().manual_seed(0))
     inputs = (ids, _noise(1, 2, 16, 192), _noise(2, 2, 192), torch.zeros(2, 5))
     assert torch.equal(ours(*inputs), stock(*inputs))
+
+
+@torch.inference_mode()
+def test_without_folding_our_vae_is_the_stock_class(tmp_path: Path) -> None:
+    """A folder of Stable Diffusion's VAE opens as ours, and says the same; and ours as theirs."""
+    AutoencoderKL(block_out_channels=(32, 64), down_block_types=("DownEncoderBlock2D",) * 2,
+                  up_block_types=("UpDecoderBlock2D",) * 2).save_pretrained(tmp_path / "vae")  # fmt: skip
+    checkpoints.write_manifest(tmp_path)
+    stock, ours = AutoencoderKL.from_pretrained(tmp_path / "vae").eval(), checkpoints.load("vae", tmp_path)
+    picture, latent = _noise(0, 2, 3, 32, 32), _noise(1, 2, 4, 16, 16)
+    assert ours.downscale == 2
+    assert torch.equal(ours.encode(picture).latent_dist.parameters, stock.encode(picture).latent_dist.parameters)
+    assert torch.equal(ours.decode(latent).sample, stock.decode(latent).sample)
+    assert torch.equal(ours.decode(latent, return_dict=False)[0], stock.decode(latent, return_dict=False)[0])
+    checkpoints.save("vae", ours, tmp_path / "again")
+    again = AutoencoderKL.from_pretrained(tmp_path / "again" / "vae", torch_dtype=torch.float32).eval()
+    assert torch.allclose(again.decode(latent).sample, stock.decode(latent).sample, atol=1e-2)  # kept in half precision
 
 
 @torch.inference_mode()
@@ -103,7 +121,7 @@ def test_our_faces_are_those_of_the_stock_pipeline(random_weights: Path, guidanc
         ],
         prompt_embeds=torch.from_numpy(text.states)[None],
         negative_prompt_embeds=torch.from_numpy(empty.states)[None],
-        latents=initial_noise([4], (8, 16, 16)),
+        latents=initial_noise([4], LATENT),
         num_inference_steps=4,
         guidance_scale=guidance,
         output_type="np",
@@ -115,11 +133,10 @@ _STOCK: dict[str, tuple[Any, tuple[torch.Tensor, ...]]] = {
     "text_encoder": (BertModel, (torch.arange(2, 22)[None],)),
     "map_vq": (VQModel, (_noise(0, 1, 19, 64, 64),)),
     "landmark_vq": (VQModel, (_noise(0, 1, 3, 64, 64),)),
-    "vae": (AutoencoderKL, (_noise(0, 1, 3, 64, 64),)),
-    "unet": (UNet2DConditionModel, (_noise(0, 1, 8, 16, 16), torch.tensor(500), _noise(1, 1, 16, 192))),
+    "unet": (UNet2DConditionModel, (_noise(0, 1, *LATENT), torch.tensor(500), _noise(1, 1, 16, 192))),
     "controlnet_mask": (
         ControlNetModel,
-        (_noise(0, 1, 8, 16, 16), torch.tensor(500), _noise(1, 1, 16, 192), _noise(2, 1, 19, 128, 128)),
+        (_noise(0, 1, *LATENT), torch.tensor(500), _noise(1, 1, 16, 192), _noise(2, 1, 19, 128, 128)),
     ),
 }
 

@@ -231,7 +231,6 @@ def test_a_checkpoint_opens_in_the_stock_libraries(component: str, chain: Chain)
         "text_encoder": transformers.AutoModel,
         "map_vq": diffusers.VQModel,
         "landmark_vq": diffusers.VQModel,
-        "vae": diffusers.AutoencoderKL,
         "unet": diffusers.UNet2DConditionModel,
         "controlnet_mask": diffusers.ControlNetModel,
         "controlnet_landmarks": diffusers.ControlNetModel,

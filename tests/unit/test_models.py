@@ -15,6 +15,7 @@ from diffusers import UVit2DModel, VQModel
 from transformers import BertModel, PreTrainedTokenizerFast
 
 from m3face import checkpoints, presets
+from m3face.data.encoded import pictures
 from m3face.faces import ATTRIBUTES, CLASSES, COUNT, PAIRS, Mention
 from m3face.models import vq as tokens
 from m3face.models.annotators import AttributeClassifier
@@ -229,6 +230,45 @@ def test_of_two_asked_values_of_one_attribute_the_surer_counts() -> None:
     assert read_mentions(logits) == (Mention(*PAIRS[second]),)
 
 
+# ---------------------------------------------------------------------------------------------------------- VAE
+
+
+def _renders(count: int) -> torch.Tensor:
+    return pictures(np.stack([make_sample(0, i, size=128).image for i in range(count)]))
+
+
+def test_a_started_vae_gives_the_principal_components_of_patches() -> None:
+    vae, faces = built("vae"), _renders(4)
+    vae.start(faces, torch.ones(4, 1, 128, 128))
+    latents = vae.encode(faces).latent_dist.mean
+    assert latents.shape == (4, TINY["vae"]["latent_channels"], 16, 16)
+    side = vae.downscale
+    patches = torch.nn.functional.unfold(faces, side, stride=side).transpose(1, 2).flatten(0, 1).numpy()
+    apart = patches - patches.mean(0).reshape(3, -1).mean(1).repeat(side**2)
+    values = np.linalg.eigvalsh(apart.T @ apart / len(apart))
+    left_over = values[: -latents.shape[1]].sum() / patches.shape[1]  # no linear code of this size leaves less
+    error = float((vae.decode(latents).sample - faces).square().mean())
+    assert error == pytest.approx(left_over, rel=1e-3)
+    deviation = latents.flatten(2).transpose(0, 1).flatten(1).square().mean(1).sqrt()
+    expected = np.sqrt(np.sqrt(values[-latents.shape[1] :]))  # each scaled by the square root of its own deviation
+    assert np.allclose(deviation.numpy(), expected, rtol=1e-3)
+
+
+def test_a_started_vae_minds_heavy_pixels_first() -> None:
+    vae, faces = built("vae"), _renders(4)
+    heavy = torch.ones(4, 1, 128, 128)
+    heavy[..., 48:72, 40:88] = 100.0
+
+    def error() -> float:
+        apart = (vae.decode(vae.encode(faces).latent_dist.mean).sample - faces).square()
+        return float(apart[..., 48:72, 40:88].mean())
+
+    vae.start(faces, torch.ones_like(heavy))
+    plain = error()
+    vae.start(faces, heavy)
+    assert error() < 0.8 * plain
+
+
 # --------------------------------------------------------------------------------------------------- annotators
 
 
@@ -236,8 +276,8 @@ def test_of_two_asked_values_of_one_attribute_the_surer_counts() -> None:
 @pytest.mark.parametrize("size", [64, 128])
 def test_annotators_answer_at_any_size_and_alone_as_in_a_batch(component: str, size: int) -> None:
     network = built(component)
-    pictures = torch.rand(3, 3, size, size) * 2 - 1
-    answer = network(pictures)
+    seen = torch.rand(3, 3, size, size) * 2 - 1
+    answer = network(seen)
     shape = {
         "parser": (3, len(CLASSES), size, size),
         "landmark_detector": (3, COUNT, 2),
@@ -245,7 +285,7 @@ def test_annotators_answer_at_any_size_and_alone_as_in_a_batch(component: str, s
         "identity_embedder": (3, 128),
     }
     assert answer.shape == shape[component]
-    assert torch.allclose(network(pictures[1:2]), answer[1:2], atol=1e-4)
+    assert torch.allclose(network(seen[1:2]), answer[1:2], atol=1e-4)
     if component == "attribute_classifier":
         split = AttributeClassifier.split(answer)
         assert {name: logits.shape[1] for name, logits in split.items()} == {

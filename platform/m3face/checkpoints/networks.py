@@ -15,7 +15,6 @@ from typing import Any
 
 import torch
 from diffusers import (
-    AutoencoderKL,
     ControlNetModel,
     DDIMScheduler,
     UNet2DConditionModel,
@@ -31,6 +30,7 @@ from m3face.errors import CheckpointError
 from m3face.models.annotators import AttributeClassifier, IdentityEmbedder, LandmarkDetector, Parser
 from m3face.models.masked_transformer import MaskedTransformer
 from m3face.models.text import PromptReader
+from m3face.models.vae import FaceVae
 
 _CLASSES: dict[str, type[Any]] = {
     "text_encoder": BertModel,
@@ -38,7 +38,7 @@ _CLASSES: dict[str, type[Any]] = {
     "map_vq": VQModel,
     "landmark_vq": VQModel,
     "transformer": MaskedTransformer,
-    "vae": AutoencoderKL,
+    "vae": FaceVae,
     "unet": UNet2DConditionModel,
     "controlnet_mask": ControlNetModel,
     "controlnet_landmarks": ControlNetModel,

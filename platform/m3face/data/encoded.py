@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL, VQModel
+from diffusers import VQModel
 from numpy.typing import NDArray
 
 from m3face.captions import Caption, caption, wording_digest
@@ -22,6 +22,7 @@ from m3face.data.people import attribute_values
 from m3face.data.store import ArrayStore, build_store, key_digest
 from m3face.faces import LANGUAGES
 from m3face.models.text import slot_states
+from m3face.models.vae import FaceVae
 from m3face.models.vq import encode_landmarks, encode_maps
 
 Progress = Callable[[int, int], None] | None
@@ -111,14 +112,14 @@ def condition_tokens(
 
 def latents(root: Path, faces: ArrayStore, weights: Path, *, device: str, on_progress: Progress = None) -> ArrayStore:
     """`mean` and `std` fp16 [C, h, w] of the VAE's posterior for every face, unscaled."""
-    vae: AutoencoderKL = load("vae", weights, device=device)
+    vae: FaceVae = load("vae", weights, device=device)
 
     @torch.inference_mode()
     def produce(first: int, last: int) -> dict[str, NDArray[Any]]:
         posterior = vae.encode(pictures(faces["image"][first:last]).to(device)).latent_dist
         return {"mean": posterior.mean.float().cpu().numpy(), "std": posterior.std.float().cpu().numpy()}
 
-    side = int(faces.key["size"]) >> (len(vae.config["block_out_channels"]) - 1)
+    side = int(faces.key["size"]) // vae.downscale
     shape = (int(vae.config["latent_channels"]), side, side)
     return build_store(
         root,

@@ -91,8 +91,8 @@ class FaceGenerator:
 
     @torch.inference_mode()
     def _work(self, group: Group[_Prepared]) -> list[Face]:
-        scale = 2 ** (len(self.vae.config["block_out_channels"]) - 1)
-        shape = (int(self.unet.config["in_channels"]), self.size // scale, self.size // scale)
+        side = self.size // self.vae.downscale
+        shape = (int(self.unet.config["in_channels"]), side, side)
         latents = denoise(
             self._predictor(group),
             initial_noise([p.request.seed for p in group.members], shape).to(self.unet.device),

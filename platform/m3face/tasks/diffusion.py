@@ -6,26 +6,29 @@ which the user gets who gives both, has been seen. Latents are drawn from the ca
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL, ControlNetModel, DDIMScheduler, UNet2DConditionModel
+from diffusers import ControlNetModel, DDIMScheduler, UNet2DConditionModel
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from m3face import checkpoints
 from m3face.data.encoded import pictures
+from m3face.models.vae import FaceVae
 from m3face.models.vq import landmark_picture, map_picture
-from m3face.tasks.base import Batch, Context, Draw, Task, stack
+from m3face.tasks.base import Batch, Context, Draw, Task, class_weight, stack
 
-_KL = 1e-6
+_KL = 0.15
+_HEAVIEST = 10.0  # the most that a pixel of a rare label weighs
 _PYRAMID = (1.0, 2.0, 2.0)  # weight of the Laplacian bands, finest first
 _OPPONENT = ((0.5, 0.5, 0.5), (1.0, -1.0, 0.0), (-0.5, -0.5, 1.0))  # brightness, red against green, blue against both
 _TINT = 4.0  # weight of the squared error of what is left under the bands
 _MEASURED_LATENTS = 512
+_FIRST_BATCHES = 64
 
 
 def _laplacian(picture: Tensor, levels: int) -> list[Tensor]:
@@ -41,22 +44,34 @@ class VaeTask(Task):
     """L1 on the picture and on its Laplacian bands, so that strands and lashes count, plus a little KL.
 
     Errors are measured in opponent colours and, on the coarse remainder, squared: in RGB the shared brightness
-    outweighs colour so far that a small network leaves green and purple grey for thousands of steps.
+    outweighs colour so far that a small network leaves green and purple grey for thousands of steps. A pixel weighs
+    by the rarity of its label, since an eye is a few pixels and what a face is known by (CodeFormer and its kin
+    weigh eyes and mouth likewise).
     """
+
+    module: FaceVae
 
     def __init__(self, context: Context) -> None:
         self.faces = context.faces
         self.count = len(self.faces)
-        self.module = context.network("vae")
+        self.module = context.network("vae")  # type: ignore[assignment]
+        self.class_weight = class_weight(self.faces, power=0.5).clamp(max=_HEAVIEST)
+        self.downscale = self.module.downscale
 
     def batch(self, draws: Sequence[Draw]) -> Batch:
-        noise = stack([d.rng.standard_normal(self._latent_shape(), dtype=np.float32) for d in draws])
-        return {"picture": pictures(np.stack([self.faces["image"][d.index] for d in draws])), "noise": noise}
+        side = int(self.faces.key["size"]) // self.downscale
+        shape = (int(self.module.config["latent_channels"]), side, side)
+        return {
+            "picture": pictures(np.stack([self.faces["image"][d.index] for d in draws])),
+            "label_map": stack([self.faces["label_map"][d.index] for d in draws]),
+            "noise": stack([d.rng.standard_normal(shape, dtype=np.float32) for d in draws]),
+        }
 
-    def _latent_shape(self) -> tuple[int, int, int]:
-        config: Any = self.module.config
-        side = int(self.faces.key["size"]) >> (len(config["block_out_channels"]) - 1)
-        return int(config["latent_channels"]), side, side
+    def begin(self, batches: Callable[[int], Batch]) -> None:
+        if self.module.config["fold"] > 1:
+            seen = [batches(step) for step in range(_FIRST_BATCHES)]
+            maps = torch.cat([b["label_map"] for b in seen]).long()
+            self.module.start(torch.cat([b["picture"] for b in seen]), self.class_weight[maps].unsqueeze(1))
 
     def losses(self, module: nn.Module, batch: Batch) -> dict[str, Tensor]:
         picture = batch["picture"].contiguous(memory_format=torch.channels_last)
@@ -64,17 +79,21 @@ class VaeTask(Task):
         decoded = module.decode(posterior.mean + posterior.std * batch["noise"]).sample.float()  # type: ignore[operator]
         opponent = torch.tensor(_OPPONENT, device=decoded.device)
         error = torch.einsum("oc,bchw->bohw", opponent, decoded - batch["picture"])
-        plain = error.abs().mean()
+        weight = self.class_weight.to(decoded.device)[batch["label_map"].long()].unsqueeze(1)
+        plain = (weight * error.abs()).mean()
         *bands, rest = _laplacian(error, len(_PYRAMID))
-        sharp = torch.stack([w * band.abs().mean() for w, band in zip(_PYRAMID, bands, strict=True)]).sum()
+        sharp = torch.zeros((), device=decoded.device)
+        for power, band in zip(_PYRAMID, bands, strict=True):
+            sharp = sharp + power * (weight * band.abs()).mean()
+            weight = F.avg_pool2d(weight, 2)
         tint = _TINT * rest.square().mean()
         kl = posterior.kl().float().sum() / decoded.numel()
-        return {"loss": plain + sharp + tint + _KL * kl * 768, "plain": plain, "sharp": sharp, "tint": tint, "kl": kl}
+        return {"loss": plain + sharp + tint + _KL * kl, "plain": plain, "sharp": sharp, "tint": tint, "kl": kl}
 
     @torch.no_grad()
     def export(self, root: Path) -> None:
         """Also measures the standard deviation of the latents and stores its inverse as `scaling_factor`."""
-        vae: AutoencoderKL = self.module
+        vae = self.module
         found = []
         for first in range(0, min(_MEASURED_LATENTS, self.count), 32):
             last = min(first + 32, self.count)

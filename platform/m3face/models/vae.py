@@ -1,0 +1,106 @@
+"""The VAE of the faces: the class of Stable Diffusion, which can be taught beside a linear autoencoder.
+
+Odd here: with `fold` 2 the network sees a picture [3, S, S] as [12, S / 2, S / 2] (pixel unshuffle, lossless), since
+layers at full size cost a small network most of its time, and it adds to what a linear map of patches gives, which has
+a closed form: the principal components. With `fold` 1 it is the stock class.
+"""
+
+# B batch, S side of the picture, s side of the latents, C latent channels
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKL
+from diffusers.configuration_utils import register_to_config
+from diffusers.models.autoencoders.vae import DecoderOutput, DiagonalGaussianDistribution
+from diffusers.models.modeling_outputs import AutoencoderKLOutput
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+_FIRST_LOGVAR = -6.0
+
+
+class FaceVae(AutoencoderKL):
+    """`encode` takes pictures [B, 3, S, S] in [-1, 1], `decode` gives them back.
+
+    `in_channels` and `out_channels` are those of the folded picture, 3 x fold squared.
+    """
+
+    @register_to_config
+    def __init__(
+        self,
+        in_channels: int = 3,
+        out_channels: int = 3,
+        down_block_types: tuple[str, ...] = ("DownEncoderBlock2D",),
+        up_block_types: tuple[str, ...] = ("UpDecoderBlock2D",),
+        block_out_channels: tuple[int, ...] = (64,),
+        layers_per_block: int = 1,
+        act_fn: str = "silu",
+        latent_channels: int = 4,
+        norm_num_groups: int = 32,
+        sample_size: int = 32,
+        scaling_factor: float = 0.18215,
+        shift_factor: float | None = None,
+        latents_mean: tuple[float, ...] | None = None,
+        latents_std: tuple[float, ...] | None = None,
+        force_upcast: bool = True,
+        use_quant_conv: bool = True,
+        use_post_quant_conv: bool = True,
+        mid_block_add_attention: bool = True,
+        fold: int = 1,
+    ) -> None:
+        stock: dict[str, Any] = {k: v for k, v in locals().items() if k not in ("self", "fold", "__class__")}
+        super().__init__(**stock)
+        self.register_to_config(fold=fold)
+        if fold > 1:
+            self.flat = nn.Conv2d(3, latent_channels, self.downscale, stride=self.downscale)
+            self.unflat = nn.ConvTranspose2d(latent_channels, 3, self.downscale, stride=self.downscale)
+            for layer in (self.quant_conv, self.decoder.conv_out):  # at first the linear map alone
+                nn.init.zeros_(layer.weight)
+                nn.init.zeros_(layer.bias)
+            with torch.no_grad():
+                self.quant_conv.bias[latent_channels:] = _FIRST_LOGVAR
+
+    @property
+    def downscale(self) -> int:
+        """S / s."""
+        return int(self.config["fold"]) << (len(self.config["block_out_channels"]) - 1)
+
+    @torch.no_grad()
+    def start(self, pictures: Tensor, weight: Tensor) -> None:
+        """Principal components of the patches of `pictures` [B, 3, S, S] under pixels' `weight` [B, 1, S, S].
+
+        A component of standard deviation d gets the scale of its square root: diffusion in the latents then meets
+        coarse before fine, as in pixels, but details are not drowned.
+        """
+        patches = F.unfold(pictures, self.downscale, stride=self.downscale).transpose(1, 2).flatten(0, 1).double()
+        heavy = F.unfold(weight, self.downscale, stride=self.downscale).transpose(1, 2).mean(2).flatten().double()
+        tint = ((patches * heavy[:, None]).sum(0) / heavy.sum()).view(3, -1).mean(1)
+        mean = tint.repeat_interleave(self.downscale**2)
+        apart = patches - mean
+        values, vectors = torch.linalg.eigh((apart * heavy[:, None]).T @ apart / heavy.sum())
+        kept = int(self.config["latent_channels"])
+        deviation, components = values[-kept:].clamp(min=1e-12).sqrt(), vectors[:, -kept:]
+        to_latent = (components / deviation.sqrt()).T
+        self.flat.weight.copy_(to_latent.view_as(self.flat.weight))
+        self.flat.bias.copy_(-(to_latent @ mean))  # type: ignore[union-attr]
+        back = (components * deviation.sqrt()).T
+        self.unflat.weight.copy_(back.view_as(self.unflat.weight))
+        self.unflat.bias.copy_(tint)  # type: ignore[union-attr]
+
+    def encode(self, x: Tensor, return_dict: bool = True) -> Any:
+        fold = self.config["fold"]
+        if fold == 1:
+            return super().encode(x, return_dict=return_dict)
+        mean, logvar = super().encode(F.pixel_unshuffle(x, fold)).latent_dist.parameters.chunk(2, dim=1)
+        posterior = DiagonalGaussianDistribution(torch.cat([mean + self.flat(x), logvar], dim=1))
+        return AutoencoderKLOutput(latent_dist=posterior) if return_dict else (posterior,)
+
+    def decode(self, z: Tensor, return_dict: bool = True, generator: Any = None) -> Any:
+        fold = self.config["fold"]
+        if fold == 1:
+            return super().decode(z, return_dict=return_dict)
+        picture = self.unflat(z) + F.pixel_shuffle(super().decode(z, return_dict=False)[0], fold)
+        return DecoderOutput(sample=picture) if return_dict else (picture,)
