@@ -7,20 +7,22 @@ through to what lies before them.
 from __future__ import annotations
 
 import math
+import shutil
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from diffusers import AutoencoderKL
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from m3face import checkpoints
 from m3face.config import COMPONENTS
-from m3face.data.encoded import pictures
+from m3face.data.encoded import pictures, weights_key
 from m3face.engines import TorchEngine
-from m3face.tasks import make_task
+from m3face.tasks import diffusion, make_task
 from m3face.training import draws_of_step
 from m3face.training.run import newest_checkpoint
 from tests.chain import Chain
@@ -31,10 +33,11 @@ PARTS = {
     "text_encoder": {"encoder.": "text_encoder", "reader.": "prompt_reader"},
     "map_vq": {"network.": "map_vq"},
     "landmark_vq": {"network.": "landmark_vq"},
+    "vae": {"network.": "vae"},
 }
 """Prefix of a trained parameter's name to the folder that holds it, where it is not the component's own."""
 
-SCAFFOLD = {"text_encoder": "word_reader."}
+SCAFFOLD = {"text_encoder": "word_reader.", "vae": "critic."}
 """Prefix of what is trained to help the training and thrown away at the export."""
 
 
@@ -94,6 +97,41 @@ def test_the_scale_of_the_latents_is_measured_and_kept(chain: Chain) -> None:
         means = vae.encode(pictures(chain.context("unet").faces["image"][:])).latent_dist.mean
     assert math.isclose(vae.config["scaling_factor"], 1 / float(means.std()), rel_tol=0.01)
     assert vae.config["scaling_factor"] != AutoencoderKL().config["scaling_factor"]  # the class's own, of SD 1
+
+
+def test_a_settled_encoder_stays_and_its_decoder_goes_on(chain: Chain, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(diffusion, "_SETTLED", 2)
+    context = chain.context("vae")
+    task: Any = make_task("vae", context)
+    engine = TorchEngine(task.module, task.losses, context.train, device="cpu")
+    for step in range(4):
+        if step == 2:
+            before = {name: p.detach().clone() for name, p in task.module.named_parameters()}
+        metrics = engine.step(task.batch(draws_of_step(step, batch_size=4, count=task.count, seed=0)))
+        assert ("please" in metrics) == (step >= 2)
+    moved = {name.split(".")[1] for name, p in task.module.named_parameters() if not torch.equal(p, before[name])}
+    assert moved == {"decoder", "post_quant_conv", "unflat", "layers"}
+
+
+def test_pleasing_the_critic_teaches_it_nothing(chain: Chain) -> None:
+    task: Any = make_task("vae", chain.context("vae"))
+    picture = torch.rand(1, 3, 128, 128).requires_grad_()
+    task.module.opinion(picture).mean().backward()
+    assert bool(picture.grad.abs().sum() > 0)  # type: ignore[union-attr]
+    assert all(p.grad is None for p in task.module.critic.parameters())
+    assert torch.equal(task.module.opinion(picture), task.module.critic(picture))
+
+
+def test_latents_outlive_a_better_decoder_but_not_another_encoder(chain: Chain, tmp_path: Path) -> None:
+    shutil.copytree(chain.until("vae"), tmp_path / "weights")
+    before = weights_key(tmp_path / "weights", "vae")
+    file = tmp_path / "weights" / "vae" / "diffusion_pytorch_model.safetensors"
+    for part, same in (("decoder.conv_out.bias", True), ("unflat.bias", True), ("encoder.conv_in.bias", False)):
+        state = load_file(file)
+        state[part] = state[part] + 1
+        save_file(state, file, metadata={"format": "pt"})
+        checkpoints.write_manifest(tmp_path / "weights")
+        assert (weights_key(tmp_path / "weights", "vae") == before) == same, part
 
 
 @pytest.mark.parametrize("condition", ["mask", "landmarks"])

@@ -1,11 +1,13 @@
 """What frozen encoders say of every face, computed once: text states, tokens, latents.
 
 Odd here: a key holds the hash of the encoder's own weight files beside the key of the faces, so weights that change
-make another cache.
+make another cache. Of the VAE only what encodes counts: a better decoder leaves latents, and all that learned in them,
+as they are.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +17,7 @@ import numpy as np
 import torch
 from diffusers import VQModel
 from numpy.typing import NDArray
+from safetensors import safe_open
 
 from m3face.captions import Caption, caption, wording_digest
 from m3face.checkpoints import load, load_tokenizer, read_manifest
@@ -28,10 +31,22 @@ from m3face.models.vq import encode_landmarks, encode_maps
 Progress = Callable[[int, int], None] | None
 
 
+_DECODES = ("decoder.", "post_quant_conv.", "unflat.")
+
+
 def weights_key(weights: Path, *components: str) -> str:
-    """A digest of the manifest's hashes of these components' files."""
+    """A digest of the manifest's hashes of these components' files; of a VAE, of the tensors that encode."""
     files = read_manifest(weights)["files"]
-    return key_digest({name: h for name, h in files.items() if name.split("/")[0] in components})
+    key: dict[str, Any] = {name: h for name, h in files.items() if name.split("/")[0] in components}
+    for name in [n for n in key if n.startswith("vae/")]:
+        del key[name]
+        if name.endswith(".safetensors"):
+            with safe_open(weights / name, framework="pt") as tensors:
+                for tensor in sorted(t for t in tensors.keys() if not t.startswith(_DECODES)):
+                    value: torch.Tensor = tensors.get_tensor(tensor)
+                    plain = value.contiguous().flatten().view(torch.uint8).numpy().tobytes()
+                    key[f"vae/{tensor}"] = [*value.shape, hashlib.sha256(plain).hexdigest()]
+    return key_digest(key)
 
 
 def pictures(images: NDArray[np.uint8]) -> torch.Tensor:

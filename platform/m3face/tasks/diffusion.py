@@ -29,6 +29,8 @@ _OPPONENT = ((0.5, 0.5, 0.5), (1.0, -1.0, 0.0), (-0.5, -0.5, 1.0))  # brightness
 _TINT = 4.0  # weight of the squared error of what is left under the bands
 _MEASURED_LATENTS = 512
 _FIRST_BATCHES = 64
+_SETTLED = 3800  # steps of the encoder
+_PLEASE = 0.3  # share of the critic's gradient in that of the errors
 
 
 def _laplacian(picture: Tensor, levels: int) -> list[Tensor]:
@@ -40,6 +42,43 @@ def _laplacian(picture: Tensor, levels: int) -> list[Tensor]:
     return [*bands, picture]
 
 
+class _Critic(nn.Module):
+    """Patches of a picture: real or not. One logit for each 8 x 8 or so, and no statistics across a batch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Conv2d(12, 32, 3, padding=1),
+            nn.SiLU(),
+            nn.Conv2d(32, 64, 4, stride=2, padding=1),
+            nn.GroupNorm(4, 64),
+            nn.SiLU(),
+            nn.Conv2d(64, 96, 4, stride=2, padding=1),
+            nn.GroupNorm(4, 96),
+            nn.SiLU(),
+            nn.Conv2d(96, 1, 3, padding=1),
+        )
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        return self.layers(F.pixel_unshuffle(pictures, 2)).float()
+
+
+class _Judged(nn.Module):
+    """A VAE with its critic, which helps the training and is thrown away, and the steps that it has seen."""
+
+    age: Tensor
+
+    def __init__(self, network: FaceVae) -> None:
+        super().__init__()
+        self.network, self.critic = network, _Critic()
+        self.register_buffer("age", torch.zeros((), dtype=torch.long))
+
+    def opinion(self, pictures: Tensor) -> Tensor:
+        """What the critic says, as something to please: it learns nothing from this."""
+        fixed = {name: p.detach() for name, p in self.critic.named_parameters()}
+        return torch.func.functional_call(self.critic, fixed, (pictures,))
+
+
 class VaeTask(Task):
     """L1 on the picture and on its Laplacian bands, so that strands and lashes count, plus a little KL.
 
@@ -47,36 +86,57 @@ class VaeTask(Task):
     outweighs colour so far that a small network leaves green and purple grey for thousands of steps. A pixel weighs
     by the rarity of its label, since an eye is a few pixels and what a face is known by (CodeFormer and its kin
     weigh eyes and mouth likewise).
+
+    After `_SETTLED` steps the encoder stays as it is, so that whatever learns in its latents stays valid, and the
+    decoder goes on, now to please a critic of patches too (weighed by the ratio of the gradients: VQGAN,
+    equation 7), since the mean of all sharp pictures is a soft one.
     """
 
-    module: FaceVae
+    module: _Judged
 
     def __init__(self, context: Context) -> None:
         self.faces = context.faces
         self.count = len(self.faces)
-        self.module = context.network("vae")  # type: ignore[assignment]
+        network: Any = context.network("vae")
+        self.module = _Judged(network)
         self.class_weight = class_weight(self.faces, power=0.5).clamp(max=_HEAVIEST)
-        self.downscale = self.module.downscale
+        side = int(self.faces.key["size"]) // network.downscale
+        self.latent = (int(network.config["latent_channels"]), side, side)
 
     def batch(self, draws: Sequence[Draw]) -> Batch:
-        side = int(self.faces.key["size"]) // self.downscale
-        shape = (int(self.module.config["latent_channels"]), side, side)
         return {
             "picture": pictures(np.stack([self.faces["image"][d.index] for d in draws])),
             "label_map": stack([self.faces["label_map"][d.index] for d in draws]),
-            "noise": stack([d.rng.standard_normal(shape, dtype=np.float32) for d in draws]),
+            "noise": stack([d.rng.standard_normal(self.latent, dtype=np.float32) for d in draws]),
         }
 
     def begin(self, batches: Callable[[int], Batch]) -> None:
-        if self.module.config["fold"] > 1:
+        if self.module.network.config["fold"] > 1:
             seen = [batches(step) for step in range(_FIRST_BATCHES)]
             maps = torch.cat([b["label_map"] for b in seen]).long()
-            self.module.start(torch.cat([b["picture"] for b in seen]), self.class_weight[maps].unsqueeze(1))
+            self.module.network.start(torch.cat([b["picture"] for b in seen]), self.class_weight[maps].unsqueeze(1))
 
     def losses(self, module: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        judged: Any = module
         picture = batch["picture"].contiguous(memory_format=torch.channels_last)
-        posterior = module.encode(picture).latent_dist  # type: ignore[operator]
-        decoded = module.decode(posterior.mean + posterior.std * batch["noise"]).sample.float()  # type: ignore[operator]
+        settled = int(judged.age) >= _SETTLED
+        judged.age += 1
+        with torch.set_grad_enabled(not settled):
+            posterior = judged.network.encode(picture).latent_dist
+        decoded = judged.network.decode(posterior.mean + posterior.std * batch["noise"]).sample.float()
+        parts = self._errors(decoded, batch)
+        parts["kl"] = posterior.kl().float().sum() / decoded.numel()
+        loss = parts["plain"] + parts["sharp"] + parts["tint"] + _KL * parts["kl"]
+        real, made = judged.critic(picture), judged.critic(decoded.detach())
+        parts["critic"] = (F.softplus(-real) + F.softplus(made)).mean()
+        if settled:
+            please = -judged.opinion(decoded).mean()
+            by_error, by_critic = (torch.autograd.grad(x, decoded, retain_graph=True)[0].norm() for x in (loss, please))
+            loss = loss + _PLEASE * (by_error / by_critic.clamp(min=1e-9)) * please
+            parts["please"] = please
+        return {"loss": loss + parts["critic"], **parts}
+
+    def _errors(self, decoded: Tensor, batch: Batch) -> dict[str, Tensor]:
         opponent = torch.tensor(_OPPONENT, device=decoded.device)
         error = torch.einsum("oc,bchw->bohw", opponent, decoded - batch["picture"])
         weight = self.class_weight.to(decoded.device)[batch["label_map"].long()].unsqueeze(1)
@@ -86,14 +146,12 @@ class VaeTask(Task):
         for power, band in zip(_PYRAMID, bands, strict=True):
             sharp = sharp + power * (weight * band.abs()).mean()
             weight = F.avg_pool2d(weight, 2)
-        tint = _TINT * rest.square().mean()
-        kl = posterior.kl().float().sum() / decoded.numel()
-        return {"loss": plain + sharp + tint + _KL * kl, "plain": plain, "sharp": sharp, "tint": tint, "kl": kl}
+        return {"plain": plain, "sharp": sharp, "tint": _TINT * rest.square().mean()}
 
     @torch.no_grad()
     def export(self, root: Path) -> None:
         """Also measures the standard deviation of the latents and stores its inverse as `scaling_factor`."""
-        vae = self.module
+        vae = self.module.network
         found = []
         for first in range(0, min(_MEASURED_LATENTS, self.count), 32):
             last = min(first + 32, self.count)
