@@ -13,9 +13,9 @@ import typer
 def evaluate(
     preset: Annotated[str, typer.Option(help="Row of presets.")] = "tiny",
     weights: Annotated[str | None, typer.Option(help="'pkg:NAME' or 'dir:PATH'; the preset's own if left out.")] = None,
-    count: Annotated[int, typer.Option(min=2, help="People and captions.")] = 240,
+    count: Annotated[int, typer.Option(min=2, help="People and captions.")] = 500,
     prompts: Annotated[
-        Path | None, typer.Option(help="Also read these prompts: JSON lines of language, kind, prompt, asks.")
+        Path | None, typer.Option(help="Also read and draw these prompts: JSON lines of language, kind, prompt, asks.")
     ] = None,
     out: Annotated[Path, typer.Option(help="JSON file to write.")] = Path("out/evaluation.json"),
 ) -> None:

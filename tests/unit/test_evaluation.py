@@ -10,8 +10,18 @@ import pytest
 from numpy.typing import NDArray
 
 from m3face.evaluation.anatomy import anatomy_faults, largest_piece
-from m3face.evaluation.metrics import Rate, cosine, landmark_error, mean_iou, points_on_map, rate
-from m3face.faces import CLASSES, ID, LabelMap
+from m3face.evaluation.metrics import (
+    Rate,
+    cosine,
+    kernel_distance,
+    landmark_error,
+    laplacian_energy,
+    mean_iou,
+    points_on_map,
+    rate,
+)
+from m3face.evaluation.rules import SIGNS, asked_signs, hair_colour, map_signs
+from m3face.faces import CLASSES, ID, LabelMap, Mention, absence
 from m3face.synthetic import Sample, make_sample
 
 SIZE = 128
@@ -216,3 +226,56 @@ def test_cosine() -> None:
     assert cosine(one, 2 * one) == pytest.approx(1)
     assert cosine(one, -one) == pytest.approx(-1)
     assert cosine(_numbers(1, 0), _numbers(0, 5)) == 0
+
+
+def test_laplacian_energy_knows_soft_from_sharp(renders: list[Sample]) -> None:
+    assert laplacian_energy(np.full((8, 8, 3), 77, dtype=np.uint8)) == 0
+    dot = np.zeros((5, 5, 3), dtype=np.uint8)
+    dot[2, 2] = 10  # the nine inner answers are 40, four times -10 and four zeros
+    assert laplacian_energy(dot) == pytest.approx((40**2 + 4 * 10**2) / 9)
+    sharp = renders[0].image
+    soft = sharp.reshape(64, 2, 64, 2, 3).mean((1, 3)).astype(np.uint8).repeat(2, 0).repeat(2, 1)
+    assert laplacian_energy(soft) != laplacian_energy(sharp)
+
+
+def test_kernel_distance_by_hand_and_in_order() -> None:
+    one, other = np.array([[1.0, 0.0]], dtype=np.float32), np.array([[0.0, 1.0]], dtype=np.float32)
+    assert kernel_distance(one, other) == pytest.approx(2 * 1.5**3 - 2)
+    assert kernel_distance(one, one) == pytest.approx(0)
+    rng = np.random.default_rng(0)
+    near, also_near, far = (rng.normal(m, 1, (200, 8)).astype(np.float32) for m in (0, 0, 1))
+    assert 0 < kernel_distance(near, also_near) < 0.2 * kernel_distance(near, far)
+
+
+# ------------------------------------------------------------------------------------------------------------ rules
+
+
+def test_rules_are_right_on_true_renders(renders: list[Sample]) -> None:
+    for index, sample in enumerate(renders):
+        found = sample.attributes
+        assert map_signs(sample.label_map) == {
+            "glasses": found["glasses"] != "none",
+            "hat": found["hat"] == "yes",
+            "earrings": found["earrings"] == "yes",
+            "bald": found["hair_length"] == "bald",
+            "long hair": found["hair_length"] == "long",
+        }, index
+    colours = [(hair_colour(s.image, s.label_map), s.attributes["hair_colour"]) for s in renders]
+    sure = [(said, true) for said, true in colours if said is not None]
+    assert len(sure) > 0.8 * len(renders)
+    assert sum(said == true for said, true in sure) >= 0.93 * len(sure)
+
+
+def test_what_words_ask_of_a_map() -> None:
+    assert asked_signs([Mention("glasses", "sunglasses")]) == {"glasses": True}
+    assert asked_signs([Mention("glasses", "sunglasses", negated=True)]) == {}  # eyeglasses may still be there
+    assert asked_signs(absence("glasses")) == {"glasses": False}
+    assert asked_signs([Mention("hair_length", "long")]) == {"bald": False, "long hair": True}
+    assert asked_signs([Mention("hair_length", "bald", negated=True)]) == {"bald": False}
+    assert asked_signs([Mention("hat", "yes"), *absence("earrings")]) == {"hat": True, "earrings": False}
+    assert asked_signs([Mention("age", "young")]) == {}
+
+
+def test_an_empty_map_shows_a_bald_head_and_nothing_else() -> None:
+    assert map_signs(np.zeros((SIZE, SIZE), dtype=np.uint8)) == {sign: sign == "bald" for sign in SIGNS}
+    assert hair_colour(np.zeros((SIZE, SIZE, 3), dtype=np.uint8), np.zeros((SIZE, SIZE), dtype=np.uint8)) is None

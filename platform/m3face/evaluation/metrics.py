@@ -82,3 +82,24 @@ def points_on_map(points: Landmarks, label_map: LabelMap, *, reach: float = 0.03
 def cosine(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
     """Cosine of two vectors."""
     return float(one @ other / (np.linalg.norm(one) * np.linalg.norm(other)))
+
+
+def laplacian_energy(picture: NDArray[np.uint8]) -> float:
+    """Mean squared response of the 4-neighbour Laplacian on the grey picture [S, S, 3]: how much fine detail."""
+    grey = picture.astype(np.float32).mean(2)
+    centre = grey[1:-1, 1:-1]
+    laplacian = 4 * centre - grey[:-2, 1:-1] - grey[2:, 1:-1] - grey[1:-1, :-2] - grey[1:-1, 2:]
+    return float((laplacian**2).mean())
+
+
+def kernel_distance(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
+    """Squared maximum mean discrepancy of two sets of features [n, d] under KID's kernel (x y / d + 1)^3.
+
+    With the diagonal (the biased estimate), so that two sets of one distribution are a little apart and never below
+    zero: their distance is what another distance is measured against, at the same n.
+    """
+
+    def kernel(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
+        return float(((a.astype(np.float64) @ b.T.astype(np.float64) / a.shape[1] + 1) ** 3).mean())
+
+    return kernel(one, one) + kernel(other, other) - 2 * kernel(one, other)

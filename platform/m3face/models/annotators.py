@@ -135,10 +135,10 @@ class AttributeClassifier(ModelMixin, ConfigMixin):
         self.outer = nn.Linear(256, sum(len(a.values) for a in ATTRIBUTES.values()))
 
     def forward(self, pictures: Tensor) -> Tensor:
-        return self.look(pictures)[0]
+        return self.outer(self.look(pictures)[0])
 
     def look(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
-        """(logits [B, sum of values], points [B, 68, 2] as shares of the side)."""
+        """(features [B, 256], points [B, 68, 2] as shares of the side)."""
         features = self.decoder(self.tower(pictures))
         points = self.pointer(features)
         at = (points.detach() * 2 - 1).unsqueeze(1)  # where to read is learned from the points alone
@@ -148,7 +148,7 @@ class AttributeClassifier(ModelMixin, ConfigMixin):
         centred = points.detach() - points.detach().mean(1, keepdim=True)
         shape = centred / centred.square().mean((1, 2), keepdim=True).sqrt().clamp(min=1e-3)
         found = torch.cat([read.flatten(1), shape.flatten(1), seen.flatten(1)], dim=1)
-        return self.outer(F.silu(self.inner(found))), points
+        return F.silu(self.inner(found)), points
 
     @staticmethod
     def split(logits: Tensor) -> dict[str, Tensor]:

@@ -142,8 +142,8 @@ class AttributeClassifierTask(_LabelledTask):
         return {"values": values, "points": torch.stack([v.points for v in views])}
 
     def losses(self, module: nn.Module, batch: Batch) -> dict[str, Tensor]:
-        answer, points = module.look(batch["picture"])  # type: ignore[operator]
-        logits = AttributeClassifier.split(answer.float())
+        features, points = module.look(batch["picture"])  # type: ignore[operator]
+        logits = AttributeClassifier.split(module.outer(features).float())  # type: ignore[operator]
         pairs = [(logits[name], target) for name, target in zip(ATTRIBUTES, batch["values"].unbind(1), strict=True)]
         each = torch.stack([F.cross_entropy(own, target) for own, target in pairs]).mean()
         hits = torch.stack([(own.argmax(1) == target).float().mean() for own, target in pairs]).mean()
