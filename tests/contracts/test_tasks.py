@@ -22,10 +22,11 @@ from m3face import checkpoints
 from m3face.config import COMPONENTS
 from m3face.data.encoded import pictures, weights_key
 from m3face.engines import TorchEngine
+from m3face.errors import M3FaceError
 from m3face.tasks import diffusion, make_task
 from m3face.training import draws_of_step
-from m3face.training.run import newest_checkpoint
-from tests.chain import Chain
+from m3face.training.run import newest_checkpoint, train
+from tests.chain import Chain, silent
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -89,6 +90,32 @@ def test_export_loads_as_it_was_trained(component: str, chain: Chain) -> None:
     helpers = [name for name in trained if name.startswith(SCAFFOLD.get(component, "-"))]
     assert bool(helpers) == (component in SCAFFOLD)
     assert seen == len(trained) - len(helpers)
+
+
+@pytest.mark.parametrize("component", COMPONENTS)
+def test_fine_tuning_begins_with_the_given_weights(component: str, chain: Chain, tmp_path: Path) -> None:
+    weights = chain.until(component)
+    task = make_task(component, chain.context(component, f"train.start=dir:{weights}", "seed=5"))
+    task.begin(lambda step: task.batch(draws_of_step(step, batch_size=4, count=task.count, seed=0)))
+    task.module.eval()
+    task.export(tmp_path)
+    files = [p.relative_to(tmp_path) for p in tmp_path.rglob("*.safetensors")]
+    assert {f.parts[0] for f in files} == set(PARTS.get(component, {"": component}).values())
+    for file in files:
+        begun, given = load_file(tmp_path / file), load_file(weights / file)
+        assert begun.keys() == given.keys() and all(torch.equal(begun[name], given[name]) for name in given), file
+    for tokenizer in tmp_path.glob("tokenizer/tokenizer.json"):
+        assert tokenizer.read_bytes() == (weights / "tokenizer" / "tokenizer.json").read_bytes()
+
+
+def test_fine_tuning_from_nothing_is_one_line(chain: Chain, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    checkpoints.write_manifest(tmp_path / "empty")
+    for start, field in (("nowhere", "weights"), (f"dir:{tmp_path}/empty", "weights")):
+        with pytest.raises(M3FaceError) as found:
+            train(chain.config("parser", f"train.start={start}", f"runs={tmp_path}/runs"), report=silent)
+        assert found.value.field == field
+    assert not (tmp_path / "runs").exists()
 
 
 def test_the_scale_of_the_latents_is_measured_and_kept(chain: Chain) -> None:

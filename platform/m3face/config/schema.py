@@ -50,6 +50,9 @@ class TrainConfig(Closed):
     """How one network is trained."""
 
     component: Component = Field(description="which network of the preset to train")
+    start: str | None = Field(
+        default=None, description="'pkg:NAME' or 'dir:PATH': weights to begin with (fine-tuning); fresh ones if none"
+    )
     steps: int = Field(gt=0, description="optimizer steps in all")
     batch_size: int = Field(default=32, gt=0, description="samples in a step, over all workers")
     learning_rate: float = Field(default=1e-3, gt=0, description="peak learning rate of AdamW")

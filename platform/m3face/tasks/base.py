@@ -19,7 +19,7 @@ from m3face.data import encoded
 from m3face.data.people import people
 from m3face.data.store import ArrayStore
 from m3face.faces import CLASSES
-from m3face.presets import Preset
+from m3face.presets import Preset, weights_folder
 
 _COUNTED_MAPS = 500
 _WORDS = ("text_encoder", "tokenizer")
@@ -61,9 +61,17 @@ class Context:
     device: str
     progress: Progress = field(default=_silent)
 
+    @property
+    def start(self) -> Path | None:
+        """The folder of weights that a fine-tuning begins with; None if everything is fresh."""
+        return None if self.train.start is None else weights_folder(self.train.start)
+
     def network(self, component: str) -> nn.Module:
-        """A fresh network of `component` with the preset's numbers, from this run's seed."""
+        """A network of `component` to train: that of `train.start`, or a fresh one with the preset's numbers."""
         torch.manual_seed(self.seed)
+        if self.start is not None:
+            begun: nn.Module = checkpoints.load(component, self.start)
+            return begun.requires_grad_(True)
         network: nn.Module = checkpoints.build(component, self.preset.networks[component])
         return network
 

@@ -98,6 +98,7 @@ class VaeTask(Task):
         self.faces = context.faces
         self.count = len(self.faces)
         network: Any = context.network("vae")
+        self.fresh = context.start is None
         self.module = _Judged(network)
         self.class_weight = class_weight(self.faces, power=0.5).clamp(max=_HEAVIEST)
         side = int(self.faces.key["size"]) // network.downscale
@@ -111,7 +112,7 @@ class VaeTask(Task):
         }
 
     def begin(self, batches: Callable[[int], Batch]) -> None:
-        if self.module.network.config["fold"] > 1:
+        if self.fresh and self.module.network.config["fold"] > 1:
             seen = [batches(step) for step in range(_FIRST_BATCHES)]
             maps = torch.cat([b["label_map"] for b in seen]).long()
             self.module.network.start(torch.cat([b["picture"] for b in seen]), self.class_weight[maps].unsqueeze(1))
@@ -229,9 +230,12 @@ class ControlNetTask(_LatentTask):
         self.faces = context.faces
         self.size = int(self.faces.key["size"])
         self.unet: UNet2DConditionModel = context.frozen("unet")
-        torch.manual_seed(context.seed)
-        self.module = ControlNetModel.from_unet(self.unet, **context.preset.networks[self.component])
-        _make_felt(self.module)
+        if context.start is None:
+            torch.manual_seed(context.seed)
+            self.module = ControlNetModel.from_unet(self.unet, **context.preset.networks[self.component])
+            _make_felt(self.module)
+        else:
+            self.module = context.network(self.component)
         self.module.requires_grad_(True)
         self.beside: ControlNetModel | None = None if condition == "mask" else context.frozen("controlnet_mask")
 

@@ -52,7 +52,7 @@ class TextEncoderTask(Task):
     def __init__(self, context: Context) -> None:
         preset = context.preset.networks
         self.slots = int(preset["tokenizer"]["slots"])
-        self._tokenizer_numbers = preset["tokenizer"]
+        self._tokenizer_numbers, self._start = preset["tokenizer"], context.start
         self.module = nn.ModuleDict(
             {
                 "encoder": context.network("text_encoder"),
@@ -63,7 +63,9 @@ class TextEncoderTask(Task):
 
     @cached_property
     def tokenizer(self) -> PreTrainedTokenizerFast:
-        """Trained when first asked for, unless `resume` has brought one."""
+        """Trained when first asked for, unless `resume` or the weights to start from have brought one."""
+        if self._start is not None:
+            return checkpoints.load_tokenizer(self._start)
         return train_tokenizer(self._corpus(), **self._tokenizer_numbers)
 
     def resume(self, model: Path) -> None:

@@ -91,6 +91,8 @@ def train(
     frozen = weights if config.weights is None else presets.weights_folder(config.weights)
     if needs := NEEDS[settings.component]:
         checkpoints.verify(frozen, parts=needs)  # before hours of rendering for a network that is not there
+    if settings.start is not None:
+        checkpoints.verify(presets.weights_folder(settings.start), parts=[settings.component])
     run = root / "runs" / preset.name / settings.component
     newest = newest_checkpoint(run)
     if newest is not None:
