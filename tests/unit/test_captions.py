@@ -23,7 +23,7 @@ from m3face.captions.__main__ import random_attributes
 from m3face.captions.checks import check_lexicon
 from m3face.captions.keys import ABSENT_KEYS, PRESENT_KEYS
 from m3face.captions.parsing import find_matches
-from m3face.captions.typing_errors import misspell
+from m3face.captions.typing_errors import misspell, plainly
 from m3face.errors import BadInput
 from m3face.faces import ATTRIBUTES, Mention
 
@@ -187,14 +187,37 @@ def test_hidden_things_are_never_named() -> None:
         assert not any("hairline" in key for key in choose_keys(hatted, rng, count=14))
 
 
-def test_slips_spare_denials_and_short_words() -> None:
+def test_slips_spare_short_words_and_first_letters() -> None:
     rng = np.random.default_rng(6)
     assert misspell("a red hat", 1.0, rng) == "a red hat"
-    assert misspell("beautiful", 1.0, rng) != "beautiful"
+    slips = {misspell("beautiful", 1.0, rng) for _ in range(50)}
+    assert "beautiful" not in slips and len(slips) > 10
+    assert all(s[0] == "b" and 8 <= len(s) <= 10 for s in slips)
+    assert {misspell("मूँछों", 1.0, rng) for _ in range(20)} != {"मूँछों"}  # vowel signs are dropped too
+    assert {misspell("cf. 12345 -----", 1.0, rng) for _ in range(20)} == {"cf. 12345 -----"}
+
+
+@pytest.mark.parametrize(
+    ("careful", "careless"),
+    [
+        ("Ein Mädchen mit Sommersprossen, groß.", "ein madchen mit sommersprossen, gross"),
+        ("Une femme âgée à l’œil noir.", "une femme agee a l’œil noir"),
+        ("Весёлый мужчина.", "веселый мужчина"),
+        ("امرأة مبتسمة.", "امراه مبتسمه"),
+        ("زنی با موهای مشکی\u200cرنگ.", "زنی با موهای مشکی رنگ"),
+        ("मूँछों वाला आदमी।", "मूंछों वाला आदमी"),
+        ("ががが、髪が長い。", "ががが、髪が長い"),
+    ],
+)
+def test_what_is_typed_without_care(careful: str, careless: str) -> None:
+    assert plainly(careful) == careless
+
+
+def test_captions_without_slips_are_as_they_were() -> None:
     for language in LANGUAGES:
-        for _ in range(20):
-            made = realise(("glasses.none",), language, rng, style="sentences", typos=1.0)
-            assert parse(made.text, language) == made.mentions, made.text
+        one, other = (realise(("glasses.none", "hat.yes"), language, np.random.default_rng(3)) for _ in range(2))
+        hasty = realise(("glasses.none", "hat.yes"), language, np.random.default_rng(3), typos=1.0)
+        assert one == other and hasty.mentions == one.mentions and hasty.text != one.text
 
 
 def test_keys_the_language_lacks_are_dropped_from_text_and_mentions() -> None:

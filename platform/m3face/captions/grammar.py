@@ -1,7 +1,7 @@
 """From keys to a caption: pick wordings, stack adjectives, fill templates, join sentences.
 
 Odd here: `Caption.mentions` is what the text says, not what was asked for: a key that the language cannot say
-in the chosen style is dropped from both. Slips of the keyboard never touch a part that denies something.
+in the chosen style is dropped from both.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from m3face.captions.keys import attribute_of, is_key, mentions_of
 from m3face.captions.lexicon import load_lexicon
 from m3face.captions.model import ANYONE, FEMALE, MALE, SPLITS, Lexicon, Wording
 from m3face.captions.text import capitalised, ends_closed, join_list, tidy
-from m3face.captions.typing_errors import misspell
+from m3face.captions.typing_errors import misspell, plainly
 from m3face.errors import BadInput
 from m3face.faces import Mention
 
@@ -26,6 +26,7 @@ _COMPOSITE_SHARE = 0.7
 _ATTACHED_TOGETHER, _ATTACHMENTS, _CLAUSE_ITEMS = 4, 5, 3
 _PERSON_KEYWORD_SHARE, _AGE_APART_SHARE = 0.35, 0.12
 _BARE_SHARE = 0.7
+_CARELESS_SHARE = 0.4  # of the captions with slips
 _T = TypeVar("_T")
 _HOLE = "\ue000"
 _COMMAS = tuple(",;،，、")
@@ -77,6 +78,8 @@ def realise(
         raise BadInput("style", repr(style), ", ".join(STYLES))
     speaker = _Speaker(load_lexicon(language), rng, split, typos, keys)
     text = speaker.keywords() if style == "keywords" else speaker.description(style)
+    if typos > 0 and rng.random() < _CARELESS_SHARE:
+        text = plainly(text)
     return Caption(text=text, language=language, style=style, mentions=mentions_of(speaker.said))
 
 
@@ -149,11 +152,9 @@ class _Speaker:
 
     # ---- parts
 
-    def slipped(self, text: str, wordings: Sequence[Wording]) -> str:
-        """The part with slips of the keyboard, unless it denies something."""
-        if self.typos <= 0 or any(wording.negative for wording in wordings):
-            return text
-        return misspell(text, self.typos, self.rng)
+    def slipped(self, text: str) -> str:
+        """The part with slips of the keyboard."""
+        return misspell(text, self.typos, self.rng) if self.typos > 0 else text
 
     def part(self, wordings: Sequence[Wording], mode: str) -> str:
         """Phrases of one kind, joined and put into a template of the mode; notes what was said."""
@@ -163,7 +164,7 @@ class _Speaker:
         for wording in wordings:
             self.said += wording.keys
         joined = join_list(items, lexicon.comma, lexicon.last)
-        return self.slipped(slot.before + joined + slot.after, wordings)
+        return self.slipped(slot.before + joined + slot.after)
 
     def person(self, age: str, frame: int, *, terse: bool) -> str:
         """The person in a frame; where the text is terse, mostly without article."""
@@ -177,10 +178,10 @@ class _Speaker:
         lexicon = self.lexicon
         opener = self.pick(lexicon.openers)[self.gender]
         terse = not (opener.frame or opener.before or opener.after)
-        person = self.slipped(self.person(age, opener.frame, terse=terse), ())
+        person = self.slipped(self.person(age, opener.frame, terse=terse))
         text = self.pick(lexicon.described).replace("{person}", person)
         text = text.replace("{attached}", lexicon.between_words.join(attached))
-        around = self.slipped(opener.before + _HOLE + opener.after, ())
+        around = self.slipped(opener.before + _HOLE + opener.after)
         return around.replace(_HOLE, text.strip())
 
     # ---- styles
@@ -190,7 +191,7 @@ class _Speaker:
         keys, items = self.keys, list[str]()
         if self.split != "heldout" and self.gender != ANYONE and self.random() < _PERSON_KEYWORD_SHARE:
             age, keys = self.take_person(keys)
-            items.append(self.slipped(self.person(age, 0, terse=True), ()))
+            items.append(self.slipped(self.person(age, 0, terse=True)))
         for unit in self.units(keys):
             wording = self.wording(unit, "keyword")
             if wording is not None:

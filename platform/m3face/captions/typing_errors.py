@@ -1,9 +1,12 @@
-"""Slips of the keyboard: letters swapped, dropped, doubled or replaced by a neighbour's.
+"""Slips of the keyboard, and typing without care: letters swapped, dropped, doubled or a neighbour's; no accents.
 
-Odd here: words shorter than four characters stay as they are, since a slip there often makes another word.
+Odd here: words shorter than four characters and first letters stay as they are, since a slip there often makes another
+word ("kein", "ein").
 """
 
 from __future__ import annotations
+
+import unicodedata
 
 import numpy as np
 
@@ -18,6 +21,10 @@ _NEIGHBOUR = {
     for place, letter in enumerate(row)
 }
 _SHORTEST = 4
+_LAST_LATIN = "\u024f"
+_CARELESS = str.maketrans(
+    {"ё": "е", "Ё": "Е", "ß": "ss", "أ": "ا", "إ": "ا", "آ": "ا", "ة": "ه", "ى": "ي", "\u200c": " ", "ँ": "ं", "़": None}
+)
 
 
 def misspell(text: str, share: float, rng: np.random.Generator) -> str:
@@ -26,12 +33,24 @@ def misspell(text: str, share: float, rng: np.random.Generator) -> str:
     return " ".join(_slip(w, rng) if len(w) >= _SHORTEST and rng.random() < share else w for w in words)
 
 
+def plainly(text: str) -> str:
+    """The text as typed in a hurry: small letters, no accents, no dots over yo, no hamza, no full stop."""
+    kept = []
+    for character in unicodedata.normalize("NFC", text.lower()).translate(_CARELESS):
+        kept.append(unicodedata.normalize("NFD", character)[0] if character <= _LAST_LATIN else character)
+    return "".join(kept).rstrip(".。।")
+
+
+def _letter(character: str) -> bool:
+    return character.isalpha() or unicodedata.category(character).startswith("M")
+
+
 def _slip(word: str, rng: np.random.Generator) -> str:
     place = 1 + int(rng.random() * (len(word) - 2))
-    if not (word[place].isalpha() and word[place + 1].isalpha()):
+    if not (_letter(word[place]) and _letter(word[place + 1])):
         return word
     sort = rng.random()
-    if sort < 0.3:
+    if sort < 0.3 and word[place].isalpha() and word[place + 1].isalpha():
         return word[:place] + word[place + 1] + word[place] + word[place + 2 :]
     if sort < 0.6:
         return word[:place] + word[place + 1 :]

@@ -32,6 +32,7 @@ _TEACHER = "en"
 _OTHERS = tuple(code for code in LANGUAGES if code != _TEACHER)
 _STUDENTS = 2  # other languages a wish
 _SHORT = 0.65  # share of wishes of one to four things: they teach which words mean what, long ones to read on
+_HASTY, _SLIPS = 0.35, (0.02, 0.3)  # share of wishes typed without care, and of their longer words with a slip
 _TOKENIZER_TEXTS = 30_000
 _LENGTH_GROUPS = 4  # texts run in groups of like length: half the padding
 _QUIET = 3.0  # offset of the word reader, so that many silent words do not add up to a voice
@@ -91,9 +92,10 @@ class TextEncoderTask(Task):
                 continue
             count = int(rng.integers(1, 5)) if rng.random() < _SHORT else None
             keys = choose_keys(sample_attributes(rng), rng, count=count)
+            hasty = rng.random() < _HASTY
             others = [_OTHERS[i] for i in rng.choice(len(_OTHERS), _STUDENTS, replace=False)]
             for language in (_TEACHER, *others):
-                said = realise(keys, language, rng, typos=0.04 if rng.random() < 0.25 else 0.0)
+                said = realise(keys, language, rng, typos=float(rng.uniform(*_SLIPS)) if hasty else 0.0)
                 texts.append(said.text)
                 targets.append(mention_targets(said.mentions))
         encoded = self.tokenizer(texts, padding=True, truncation=True, return_tensors="pt")
