@@ -10,6 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from m3face.evaluation.anatomy import anatomy_faults, largest_piece
+from m3face.evaluation.held_out import stranger
 from m3face.evaluation.metrics import (
     Rate,
     cosine,
@@ -245,6 +246,15 @@ def test_kernel_distance_by_hand_and_in_order() -> None:
     rng = np.random.default_rng(0)
     near, also_near, far = (rng.normal(m, 1, (200, 8)).astype(np.float32) for m in (0, 0, 1))
     assert 0 < kernel_distance(near, also_near) < 0.2 * kernel_distance(near, far)
+
+
+def test_a_stranger_shares_what_is_named_and_is_somebody_else(renders: list[Sample]) -> None:
+    person = renders[0]
+    named = [Mention(name, person.attributes[name]) for name in ("gender", "hair_colour", "hat", "smile")]
+    others = [stranger(person, named, seed) for seed in range(8)]
+    assert all(o.attributes[m.attribute] == m.value for o in others for m in named)
+    assert len({o.identity for o in others} | {person.identity}) == 9
+    assert len({o.attributes["face_shape"] for o in others}) > 1
 
 
 # ------------------------------------------------------------------------------------------------------------ rules

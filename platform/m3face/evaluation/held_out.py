@@ -7,6 +7,7 @@ renders, which says how far apart two sets are that differ by nothing but chance
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -20,10 +21,10 @@ from m3face.errors import M3FaceError
 from m3face.evaluation import table
 from m3face.evaluation.free_prompts import FreePrompt
 from m3face.evaluation.table import Judged, Row, Wish
-from m3face.faces import LANGUAGES
+from m3face.faces import LANGUAGES, Mention
 from m3face.presets import Preset, weights_folder
 from m3face.stages import ConditionRequest, FaceRequest, PictureRequest, TextRequest, open_stage
-from m3face.synthetic import Sample, make_sample
+from m3face.synthetic import Sample, make_sample, render, sample_look, sample_person
 
 HELD_OUT_SEED = 0
 _OTHER_SEEDS = 10_000
@@ -51,6 +52,16 @@ def _wishes(people: Sequence[Sample], split: str) -> list[Wish]:
         for i, p in enumerate(people)
     ]
     return [Wish(prompt=c.text, language=c.language, mentions=c.mentions) for c in said]
+
+
+def stranger(person: Sample, mentions: Sequence[Mention], seed: int) -> Sample:
+    """Somebody else who has what the words name of `person`, and nothing else in common but by chance."""
+    rng = np.random.default_rng([HELD_OUT_SEED, 98, seed])
+    other = sample_person(rng)
+    look = sample_look(rng, other)
+    named = {m.attribute: person.attributes[m.attribute] for m in mentions}
+    traits, worn = ({**t, **{n: v for n, v in named.items() if n in t}} for t in (other.traits, look.traits))
+    return render(replace(other, traits=traits), replace(look, traits=worn), size=len(person.image))
 
 
 class _Line:
@@ -188,6 +199,16 @@ def evaluate_weights(
     twin_texts = texts[: len(twin_seeds)]
     twin_conditions = line.write(twin_texts, twin_seeds, "other seeds")
     twins = line.judge(line.draw(twin_texts, twin_seeds, twin_conditions, "other seeds"), "other seeds")
-    rows += table.variety_rows(faces, twins, true, line.judge([p.image for p in others], "more renders"))
+    strangers = [
+        stranger(p, w.mentions, i).image
+        for i, (p, w) in enumerate(zip(people[: len(twin_seeds)], wishes, strict=False))
+    ]
+    rows += table.variety_rows(
+        faces,
+        twins,
+        true,
+        line.judge([p.image for p in others], "more renders"),
+        line.judge(strangers[: len(twin_seeds)], "strangers"),
+    )
     rows += table.judge_rows(people, true)
     return rows, by_class

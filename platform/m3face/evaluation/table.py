@@ -193,8 +193,12 @@ def attribute_rows(wishes: Sequence[Wish], own: Judged, label: str, **ceilings: 
     return rows
 
 
-def variety_rows(own: Judged, twins: Judged, true: Judged, more_true: Judged) -> list[Row]:
-    """Sharpness, distance of the made set from renders, and how alike faces of one and of different prompts are."""
+def variety_rows(own: Judged, twins: Judged, true: Judged, more_true: Judged, strangers: Judged) -> list[Row]:
+    """Sharpness, distance of the made set from renders, and how alike faces of one and of different prompts are.
+
+    `twins` are the first of `own` under other seeds; `strangers` are other people than the first of `true`, who share
+    with them what their captions name.
+    """
 
     def between(one: Sequence[Any], other: Sequence[Any]) -> float:
         return float(np.mean([cosine(a, b) for a, b in zip(one, other, strict=False)]))
@@ -217,6 +221,12 @@ def variety_rows(own: Judged, twins: Judged, true: Judged, more_true: Judged) ->
             count=len(twins.pictures),
             ceiling=people,
             note="ceiling: between random rendered people",
+        ),
+        Row(
+            name="judge: identity similarity between people who share what a prompt names",
+            value=between(true.identities, strangers.identities),
+            count=len(strangers.pictures),
+            ceiling=people,
         ),
         Row(
             name="face: identity similarity between faces of different prompts",

@@ -30,14 +30,19 @@ _POINTS = 0.1  # weight of the attribute classifier's points against its values
 
 
 def _worn(picture: Tensor, rng: np.random.Generator) -> Tensor:
-    """A picture [3, S, S] as a network or a camera might have left it: softer, noisier, brighter or darker."""
-    if rng.random() < 0.4:
+    """A picture [3, S, S] as a network or a camera might have left it: softer, noisier, brighter or darker.
+
+    Half of them stay as they are: freckles and moles are a pixel wide, and never seen clearly are never learned.
+    """
+    if rng.random() < 0.5:
+        return picture
+    if rng.random() < 0.5:
         small = F.interpolate(picture[None], scale_factor=float(rng.uniform(0.4, 0.9)), mode="area")
         picture = F.interpolate(small, size=picture.shape[-2:], mode="bilinear", align_corners=False)[0]
-    if rng.random() < 0.4:
+    if rng.random() < 0.5:
         noise = rng.standard_normal(picture.shape, dtype=np.float32)
-        picture = picture + float(rng.uniform(0.01, 0.1)) * torch.from_numpy(noise)
-    if rng.random() < 0.4:
+        picture = picture + float(rng.uniform(0.01, 0.06)) * torch.from_numpy(noise)
+    if rng.random() < 0.5:
         picture = (picture + 1) * float(rng.uniform(0.85, 1.15)) - 1
     return picture.clamp(-1, 1)
 
