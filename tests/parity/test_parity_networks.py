@@ -21,6 +21,7 @@ from diffusers import (
     VQModel,
 )
 from diffusers.models.controlnets.multicontrolnet import MultiControlNetModel
+from safetensors.torch import load_file, save_file
 from transformers import BertModel
 
 from m3face import checkpoints, presets
@@ -164,6 +165,24 @@ def test_an_unknown_key_of_a_config_is_refused(random_weights: Path, tmp_path: P
     checkpoints.write_manifest(tmp_path)
     with pytest.raises(CheckpointError, match="layers_per_blok"):
         checkpoints.load("unet", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("component", "tensor"), [("parser", "head.bias"), ("text_encoder", "embeddings.LayerNorm.bias")]
+)
+def test_weights_of_another_network_are_one_line(
+    random_weights: Path, tmp_path: Path, component: str, tensor: str
+) -> None:
+    _copy(random_weights, component, tmp_path)
+    (file,) = (tmp_path / component).glob("*.safetensors")
+    state = load_file(file)
+    kept = state.pop(tensor)
+    for what, name in (("missing", tensor), ("unexpected", "stranger")):
+        save_file(state, file, metadata={"format": "pt"})
+        checkpoints.write_manifest(tmp_path)
+        with pytest.raises(CheckpointError, match=f"{what} tensor {name}"):
+            checkpoints.load(component, tmp_path)
+        state |= {tensor: kept, "stranger": torch.zeros(2)}
 
 
 def test_a_damaged_file_is_named(random_weights: Path, tmp_path: Path) -> None:

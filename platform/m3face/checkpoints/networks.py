@@ -108,10 +108,21 @@ def load(component: str, root: Path, *, device: str | torch.device = "cpu", chec
     arguments: dict[str, Any] = {"add_pooling_layer": False} if cls is BertModel else {}
     try:
         with _quiet():
-            network = cls.from_pretrained(str(folder), torch_dtype=torch.float32, **arguments)
+            network, found = cls.from_pretrained(
+                str(folder), torch_dtype=torch.float32, output_loading_info=True, **arguments
+            )
     except (OSError, RuntimeError, ValueError) as error:
         first = str(error).strip().splitlines()[0][:200]
         raise CheckpointError("weights", f"{folder}: {first}", "weights of this network", "copy it again") from None
+    for what in ("missing", "unexpected"):
+        if names := sorted(found[f"{what}_keys"]):
+            more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+            raise CheckpointError(
+                "weights",
+                f"{folder} has the {what} tensor {names[0]}{more}",
+                f"the tensors of {cls.__name__}",
+                "it is another network, or another version of it: train or copy it again",
+            )
     return network.to(device).eval().requires_grad_(False)
 
 

@@ -199,16 +199,13 @@ def evaluate_weights(
     twin_texts = texts[: len(twin_seeds)]
     twin_conditions = line.write(twin_texts, twin_seeds, "other seeds")
     twins = line.judge(line.draw(twin_texts, twin_seeds, twin_conditions, "other seeds"), "other seeds")
-    strangers = [
-        stranger(p, w.mentions, i).image
-        for i, (p, w) in enumerate(zip(people[: len(twin_seeds)], wishes, strict=False))
-    ]
+    strangers = [stranger(people[i], wishes[i].mentions, i).image for i in range(len(twin_seeds))]
     rows += table.variety_rows(
         faces,
         twins,
         true,
         line.judge([p.image for p in others], "more renders"),
-        line.judge(strangers[: len(twin_seeds)], "strangers"),
+        line.judge(strangers, "strangers"),
     )
     rows += table.judge_rows(people, true)
     return rows, by_class
