@@ -108,6 +108,24 @@ def test_fine_tuning_begins_with_the_given_weights(component: str, chain: Chain,
         assert tokenizer.read_bytes() == (weights / "tokenizer" / "tokenizer.json").read_bytes()
 
 
+def test_a_fine_tuned_text_encoder_is_held_to_the_states_it_began_with(chain: Chain) -> None:
+    """The teacher is the weights that it starts from, on plain English, where they read it right."""
+    context = chain.context("text_encoder", "train.start=pkg:tiny", "train.learning_rate=0.0001")
+    task: Any = make_task("text_encoder", context)
+    before = _state({"teacher": task.teacher})
+    engine = TorchEngine(task.module, task.losses, context.train, device="cpu")
+    batch = task.batch(draws_of_step(0, batch_size=12, count=task.count, seed=0))
+    said = batch["target"].unflatten(0, (12, -1))
+    states, same = task._taught(batch, torch.zeros(12, 3, 16, 192), said)
+    assert states.shape == (12, 1, 16, 192) and same.shape == (12, 3) and 6 < int(same.sum()) < 36
+    followed = (said == batch["teacher_target"].unsqueeze(1)).all(2)
+    assert bool((followed | (same == 0)).all())
+    first, *_ = [engine.step(batch) for _ in range(3)]
+    assert 0 < first["matching"] < 0.5 and first["wrong_per_named"] < 0.5
+    assert all(torch.equal(value, before[name]) for name, value in _state({"teacher": task.teacher}).items())
+    assert not any(p.requires_grad for p in task.teacher.parameters())
+
+
 def test_fine_tuning_from_nothing_is_one_line(chain: Chain, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     checkpoints.write_manifest(tmp_path / "empty")

@@ -4,7 +4,9 @@ Odd here: a second reader, thrown away afterwards, looks at each word's state af
 largest voice: it teaches words their meaning long before the slots have learned to listen (measured: without it the
 slots of twelve languages hear nothing for thousands of texts). The teacher is the same network reading English. Every
 wish is put into English and into two other languages; all must be read right, and the others' slot states must match
-the English ones, which do not move towards them. Wishes come from the renderer's distribution of people, without
+the English ones, which do not move towards them. A fine-tuning (`train.start`) has the weights that it starts from as
+its teacher, wherever they read the English right: slot states keep their meaning for the networks that learned on them.
+Wishes come from the renderer's distribution of people, without
 rendering. The tokenizer is not the same when it is trained again (the library's sums run in the order of a hash map),
 so a run that goes on takes its own back from the checkpoint.
 """
@@ -22,7 +24,7 @@ from torch.nn import functional as F
 from transformers import PreTrainedTokenizerFast
 
 from m3face import checkpoints
-from m3face.captions import choose_keys, realise
+from m3face.captions import Caption, choose_keys, realise
 from m3face.faces import LANGUAGES, PAIRS
 from m3face.models.text import NOT_NAMED, mention_targets, train_tokenizer
 from m3face.synthetic import sample_attributes
@@ -36,6 +38,7 @@ _HASTY, _SLIPS = 0.35, (0.02, 0.3)  # share of wishes typed without care, and of
 _TOKENIZER_TEXTS = 30_000
 _LENGTH_GROUPS = 4  # texts run in groups of like length: half the padding
 _QUIET = 3.0  # offset of the word reader, so that many silent words do not add up to a voice
+_NOTHING = Caption(text="", language=_TEACHER, style="keywords", mentions=())
 _EPOCH = 1_000_000  # wishes are drawn anew for ever; an epoch is only a unit of the cursor
 
 
@@ -54,6 +57,11 @@ class TextEncoderTask(Task):
         preset = context.preset.networks
         self.slots = int(preset["tokenizer"]["slots"])
         self._tokenizer_numbers, self._start = preset["tokenizer"], context.start
+        self.teacher: nn.ModuleDict | None = None
+        if self._start is not None:
+            parts = {"encoder": "text_encoder", "reader": "prompt_reader"}
+            loaded = {part: checkpoints.load(name, self._start, device=context.device) for part, name in parts.items()}
+            self.teacher = nn.ModuleDict(loaded)
         self.module = nn.ModuleDict(
             {
                 "encoder": context.network("text_encoder"),
@@ -84,11 +92,13 @@ class TextEncoderTask(Task):
     def batch(self, draws: Sequence[Draw]) -> Batch:
         texts: list[str] = []
         targets: list[Tensor] = []
+        taught: list[Caption] = []
         for draw in draws:
             rng = draw.rng
             if rng.random() < 0.01:
                 texts += [""] * (1 + _STUDENTS)
                 targets += [mention_targets(())] * (1 + _STUDENTS)
+                taught.append(_NOTHING)
                 continue
             count = int(rng.integers(1, 5)) if rng.random() < _SHORT else None
             keys = choose_keys(sample_attributes(rng), rng, count=count)
@@ -98,12 +108,28 @@ class TextEncoderTask(Task):
                 said = realise(keys, language, rng, typos=float(rng.uniform(*_SLIPS)) if hasty else 0.0)
                 texts.append(said.text)
                 targets.append(mention_targets(said.mentions))
-        encoded = self.tokenizer(texts, padding=True, truncation=True, return_tensors="pt")
-        return {
-            "input_ids": encoded.input_ids,
-            "attention_mask": encoded.attention_mask,
-            "target": torch.stack(targets),
-        }
+            if self.teacher is not None:
+                taught.append(realise(keys, _TEACHER, rng))
+        batch = {**self._encoded(texts), "target": torch.stack(targets)}
+        if self.teacher is not None:
+            more = self._encoded([t.text for t in taught])
+            batch |= {f"teacher_{name}": value for name, value in more.items()}
+            batch["teacher_target"] = torch.stack([mention_targets(t.mentions) for t in taught])
+        return batch
+
+    def _encoded(self, texts: Sequence[str]) -> dict[str, Tensor]:
+        encoded = self.tokenizer(list(texts), padding=True, truncation=True, return_tensors="pt")
+        return {"input_ids": encoded.input_ids, "attention_mask": encoded.attention_mask}
+
+    @torch.no_grad()
+    def _taught(self, batch: Batch, by_wish: Tensor, said: Tensor) -> tuple[Tensor, Tensor]:
+        """(states [B, 1, slots, width] to match, whether each of the students [B, n] is to match them)."""
+        if self.teacher is None:
+            return by_wish[:, :1].detach(), (said[:, 1:] == said[:, :1]).all(2).float()
+        ids, mask, target = (batch[f"teacher_{name}"] for name in ("input_ids", "attention_mask", "target"))
+        states = self.teacher["encoder"](input_ids=ids, attention_mask=mask).last_hidden_state[:, : self.slots].float()
+        right = (self.teacher["reader"](states).argmax(-1) == target).all(1)
+        return states.unsqueeze(1), ((said == target.unsqueeze(1)).all(2) & right.unsqueeze(1)).float()
 
     def _states(self, module: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
         """(slot states, the word reader's logits [B, P, 3]), run in groups of texts of like length."""
@@ -128,8 +154,8 @@ class TextEncoderTask(Task):
         target = batch["target"]
         reading, words = _reading(logits, target), _reading(voices, target)
         by_wish, said = states.unflatten(0, (-1, 1 + _STUDENTS)), target.unflatten(0, (-1, 1 + _STUDENTS))
-        same = (said[:, 1:] == said[:, :1]).all(2).float()  # a language may lack the words for a part of a wish
-        apart = (by_wish[:, 1:] - by_wish[:, :1].detach()).square().mean((2, 3))
+        taught, same = self._taught(batch, by_wish, said)  # a language may lack the words for a part of a wish
+        apart = (by_wish[:, -same.shape[1] :] - taught).square().mean((2, 3))
         matching = (apart * same).sum() / same.sum().clamp(min=1)
         wrong = (logits.argmax(-1) != target) & ((target != NOT_NAMED) | (logits.argmax(-1) != NOT_NAMED))
         named = (target != NOT_NAMED).sum().clamp(min=1)
