@@ -35,6 +35,7 @@ PARTS = {
     "map_vq": {"network.": "map_vq"},
     "landmark_vq": {"network.": "landmark_vq"},
     "vae": {"network.": "vae"},
+    "unet": {"unet.": "unet", "mask.": "controlnet_mask", "landmarks.": "controlnet_landmarks"},
 }
 """Prefix of a trained parameter's name to the folder that holds it, where it is not the component's own."""
 

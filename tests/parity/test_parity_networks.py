@@ -117,8 +117,8 @@ def test_our_faces_are_those_of_the_stock_pipeline(random_weights: Path, guidanc
     pipe.control_image_processor.config.do_convert_rgb = False
     stock = pipe(
         image=[
-            map_picture(torch.from_numpy(label_map)[None], channels=19, size=128),
-            landmark_picture(points[None], size=128, new=128),
+            map_picture(torch.from_numpy(label_map)[None], channels=19, size=64),
+            landmark_picture(points[None], size=128, new=64),
         ],
         prompt_embeds=torch.from_numpy(text.states)[None],
         negative_prompt_embeds=torch.from_numpy(empty.states)[None],
@@ -137,7 +137,7 @@ _STOCK: dict[str, tuple[Any, tuple[torch.Tensor, ...]]] = {
     "unet": (UNet2DConditionModel, (_noise(0, 1, *LATENT), torch.tensor(500), _noise(1, 1, 16, 192))),
     "controlnet_mask": (
         ControlNetModel,
-        (_noise(0, 1, *LATENT), torch.tensor(500), _noise(1, 1, 16, 192), _noise(2, 1, 19, 128, 128)),
+        (_noise(0, 1, *LATENT), torch.tensor(500), _noise(1, 1, 16, 192), _noise(2, 1, 19, 64, 64)),
     ),
 }
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from m3face.errors import ConfigError
 
@@ -50,6 +50,9 @@ class TrainConfig(Closed):
     """How one network is trained."""
 
     component: Component = Field(description="which network of the preset to train")
+    conditions: tuple[Literal["mask", "landmarks"], ...] = Field(
+        default=(), description="ControlNets that train together with the UNet; component unet only"
+    )
     start: str | None = Field(
         default=None, description="'pkg:NAME' or 'dir:PATH': weights to begin with (fine-tuning); fresh ones if none"
     )
@@ -65,6 +68,12 @@ class TrainConfig(Closed):
     prompt_dropout: float = Field(default=0.1, ge=0, le=1, description="share of samples trained without words")
     checkpoint_every: int = Field(default=200, gt=0, description="steps between checkpoints")
     log_every: int = Field(default=20, gt=0, description="steps between lines of metrics")
+
+    @model_validator(mode="after")
+    def _only_the_unet_has_conditions(self) -> TrainConfig:
+        if self.conditions and self.component != "unet":
+            raise ValueError(f"train.conditions {self.conditions!r} is for train.component unet, not {self.component}")
+        return self
 
 
 class RunConfig(Closed):

@@ -137,10 +137,10 @@ _TINY = Preset(
             "timestep_spacing": "trailing",
             "rescale_betas_zero_snr": True,
         },
-        "controlnet_mask": {"conditioning_channels": 19, "conditioning_embedding_out_channels": (16, 24, 48, 64)},
+        "controlnet_mask": {"conditioning_channels": 19, "conditioning_embedding_out_channels": (24, 48, 64)},
         "controlnet_landmarks": {
             "conditioning_channels": 3,
-            "conditioning_embedding_out_channels": (16, 24, 48, 64),
+            "conditioning_embedding_out_channels": (24, 48, 64),
         },
         "parser": {"widths": (24, 48, 64, 96)},
         "landmark_detector": {"widths": (24, 48, 64, 96)},

@@ -20,6 +20,7 @@ from torch import Tensor
 from m3face import checkpoints
 from m3face.errors import BadInput, M3FaceError
 from m3face.faces import check_landmarks, resize_map
+from m3face.models.controlnet import condition_side
 from m3face.models.vq import landmark_picture, map_picture
 from m3face.sampling import denoise, initial_noise
 from m3face.stages.batching import Group, run_groups
@@ -29,7 +30,7 @@ from m3face.stages.weights import check_states, picture_size, weights_folder
 
 @dataclass(frozen=True)
 class _Prepared:
-    """A checked request and the picture [channels, size, size] that each ControlNet gets of it."""
+    """A checked request and the picture [channels, side, side] that each ControlNet gets of it."""
 
     request: FaceRequest
     pictures: dict[str, Tensor]
@@ -45,6 +46,7 @@ class FaceGenerator:
     ) -> None:
         self.vae, self.unet, self.scheduler, self.controlnets = vae, unet, scheduler, controlnets
         self.size, self.micro_batch = size, micro_batch
+        self._side = size // vae.downscale  # of the latents
 
     @classmethod
     def from_checkpoint(
@@ -74,13 +76,14 @@ class FaceGenerator:
         check_states(request.text, request.empty, width=width)
         pictures = {}
         if request.label_map is not None:
-            channels = int(self._controlnet("mask").config["conditioning_channels"])
+            controlnet = self._controlnet("mask")
+            channels, side = int(controlnet.config["conditioning_channels"]), condition_side(controlnet, self._side)
             maps = torch.from_numpy(resize_map(request.label_map, self.size))[None]
-            pictures["mask"] = map_picture(maps, channels=channels, size=self.size)[0]
+            pictures["mask"] = map_picture(maps, channels=channels, size=side)[0]
         if request.landmarks is not None:
-            self._controlnet("landmarks")
+            side = condition_side(self._controlnet("landmarks"), self._side)
             points = check_landmarks(request.landmarks, size=self.size)
-            pictures["landmarks"] = landmark_picture(points[None], size=self.size, new=self.size)[0]
+            pictures["landmarks"] = landmark_picture(points[None], size=self.size, new=side)[0]
         return _Prepared(request, pictures)
 
     def _controlnet(self, name: str) -> Any:
@@ -91,8 +94,7 @@ class FaceGenerator:
 
     @torch.inference_mode()
     def _work(self, group: Group[_Prepared]) -> list[Face]:
-        side = self.size // self.vae.downscale
-        shape = (int(self.unet.config["in_channels"]), side, side)
+        shape = (int(self.unet.config["in_channels"]), self._side, self._side)
         latents = denoise(
             self._predictor(group),
             initial_noise([p.request.seed for p in group.members], shape).to(self.unet.device),

@@ -18,6 +18,7 @@ from torch.nn import functional as F
 
 from m3face import checkpoints
 from m3face.data.encoded import pictures
+from m3face.models.controlnet import condition_side
 from m3face.models.vae import FaceVae
 from m3face.models.vq import landmark_picture, map_picture
 from m3face.tasks.base import Batch, Context, Draw, Task, class_weight, stack
@@ -30,6 +31,7 @@ _TINT = 4.0  # weight of the squared error of what is left under the bands
 _MEASURED_LATENTS = 512
 _FIRST_BATCHES = 64
 _SETTLED = 3800  # steps of the encoder
+_ROUGH = 0.25  # largest deviation that the settled decoder has to bear
 _PLEASE = 0.3  # share of the critic's gradient in that of the errors
 
 
@@ -88,8 +90,9 @@ class VaeTask(Task):
     weigh eyes and mouth likewise).
 
     After `_SETTLED` steps the encoder stays as it is, so that whatever learns in its latents stays valid, and the
-    decoder goes on, now to please a critic of patches too (weighed by the ratio of the gradients: VQGAN,
-    equation 7), since the mean of all sharp pictures is a soft one.
+    decoder goes on: from rougher latents, since those that a UNet leaves are not clean, and to please a critic of
+    patches too (weighed by the ratio of the gradients: VQGAN, equation 7), since the mean of all sharp pictures is a
+    soft one.
     """
 
     module: _Judged
@@ -109,6 +112,7 @@ class VaeTask(Task):
             "picture": pictures(np.stack([self.faces["image"][d.index] for d in draws])),
             "label_map": stack([self.faces["label_map"][d.index] for d in draws]),
             "noise": stack([d.rng.standard_normal(self.latent, dtype=np.float32) for d in draws]),
+            "rough": torch.tensor([d.rng.random() for d in draws]).float().view(-1, 1, 1, 1),
         }
 
     def begin(self, batches: Callable[[int], Batch]) -> None:
@@ -124,7 +128,8 @@ class VaeTask(Task):
         judged.age += 1
         with torch.set_grad_enabled(not settled):
             posterior = judged.network.encode(picture).latent_dist
-        decoded = judged.network.decode(posterior.mean + posterior.std * batch["noise"]).sample.float()
+        deviation = posterior.std + (_ROUGH * batch["rough"] if settled else 0.0)
+        decoded = judged.network.decode(posterior.mean + deviation * batch["noise"]).sample.float()
         parts = self._errors(decoded, batch)
         parts["kl"] = posterior.kl().float().sum() / decoded.numel()
         loss = parts["plain"] + parts["sharp"] + parts["tint"] + _KL * parts["kl"]
@@ -191,22 +196,6 @@ class _LatentTask(Task):
         return noisy, self.scheduler.get_velocity(batch["clean"], batch["noise"], batch["time"])
 
 
-class UNetTask(_LatentTask):
-    """Velocity of the latents under the words."""
-
-    def __init__(self, context: Context) -> None:
-        super().__init__(context)
-        self.module = context.network("unet")
-
-    def losses(self, module: nn.Module, batch: Batch) -> dict[str, Tensor]:
-        noisy, target = self._noisy(batch)
-        return {"loss": F.mse_loss(module(noisy, batch["time"], batch["states"]).sample.float(), target)}
-
-    def export(self, root: Path) -> None:
-        checkpoints.save("unet", self.module, root)
-        checkpoints.save("scheduler", self.scheduler, root)
-
-
 def _make_felt(controlnet: ControlNetModel) -> None:
     """Initial weights under which the condition reaches the network at full strength.
 
@@ -220,6 +209,89 @@ def _make_felt(controlnet: ControlNetModel) -> None:
                 nn.init.zeros_(layer.bias)
 
 
+def _new_controlnet(unet: UNet2DConditionModel, context: Context, condition: str) -> ControlNetModel:
+    """A ControlNet to train: that of `train.start` where there is one, or one made from the UNet."""
+    component = f"controlnet_{condition}"
+    if context.start is not None and (context.start / component).is_dir():
+        begun: Any = context.network(component)
+        return begun
+    torch.manual_seed(context.seed)
+    controlnet: ControlNetModel = ControlNetModel.from_unet(unet, **context.preset.networks[component])
+    _make_felt(controlnet)
+    return controlnet.requires_grad_(True)
+
+
+def _condition(controlnet: Any, batch: Batch, condition: str) -> Tensor:
+    """What a ControlNet is shown of a batch."""
+    if condition == "landmarks":
+        return batch["drawing"]
+    channels = int(controlnet.config["conditioning_channels"])
+    return map_picture(batch["label_map"], channels=channels, size=condition_side(controlnet, batch["clean"].shape[-1]))
+
+
+class UNetTask(_LatentTask):
+    """Velocity of the latents under the words, alone or with ControlNets that learn at the same time.
+
+    A ControlNet as published learns under a frozen UNet, to keep what that knows. Where both are new there is nothing
+    to keep, and a UNet that has met conditions from the start need not spend itself on guessing what they say. Each
+    sample sees each condition with probability 0.6, so one in six sees words alone and one in three sees both.
+    """
+
+    _SHOWN = 0.6
+
+    def __init__(self, context: Context) -> None:
+        super().__init__(context)
+        self.conditions = context.train.conditions
+        self.faces, self.size = context.faces, context.preset.image_size
+        unet: Any = context.network("unet")
+        held: dict[str, nn.Module] = {name: _new_controlnet(unet, context, name) for name in self.conditions}
+        self.module = nn.ModuleDict({"unet": unet, **held})
+
+    def batch(self, draws: Sequence[Draw]) -> Batch:
+        batch = dict(super().batch(draws))
+        if not self.conditions:
+            return batch
+        for name in self.conditions:
+            batch[f"with_{name}"] = torch.tensor([d.rng.random() < self._SHOWN for d in draws])
+        batch["label_map"] = stack([self.faces["label_map"][d.index] for d in draws])
+        if "landmarks" in self.conditions:
+            points = np.stack([self.faces["landmarks"][d.index] for d in draws])
+            side = condition_side(self.module["landmarks"], batch["clean"].shape[-1])  # type: ignore[index]
+            batch["drawing"] = landmark_picture(points, size=self.size, new=side)
+        return batch
+
+    def losses(self, module: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        networks: Any = module
+        noisy, target = self._noisy(batch)
+        time, states = batch["time"], batch["states"]
+        residuals: list[Tensor] | None = None
+        for name in self.conditions:
+            rows = batch[f"with_{name}"].nonzero().flatten()
+            shown = _condition(networks[name], batch, name)[rows]
+            down, mid = networks[name](noisy[rows], time[rows], states[rows], controlnet_cond=shown, return_dict=False)
+            if residuals is None:
+                residuals = [r.new_zeros(len(noisy), *r.shape[1:]) for r in (*down, mid)]
+            residuals = [all_.index_add(0, rows, own) for all_, own in zip(residuals, (*down, mid), strict=True)]
+        more: dict[str, Any] = {}
+        if residuals is not None:
+            more["down_block_additional_residuals"] = residuals[:-1]
+            more["mid_block_additional_residual"] = residuals[-1]
+        predicted = networks["unet"](noisy, time, states, **more).sample.float()
+        loss = F.mse_loss(predicted, target)
+        if not self.conditions:
+            return {"loss": loss}
+        each = (predicted.detach() - target).square().flatten(1).mean(1)
+        held = torch.stack([batch[f"with_{name}"] for name in self.conditions]).all(0).float()
+        return {"loss": loss, "held": (each * held).sum() / held.sum().clamp(min=1)}
+
+    def export(self, root: Path) -> None:
+        networks: Any = self.module
+        checkpoints.save("unet", networks["unet"], root)
+        checkpoints.save("scheduler", self.scheduler, root)
+        for name in self.conditions:
+            checkpoints.save(f"controlnet_{name}", networks[name], root)
+
+
 class ControlNetTask(_LatentTask):
     """A ControlNet for the label map or for the landmarks, under a frozen UNet."""
 
@@ -230,38 +302,28 @@ class ControlNetTask(_LatentTask):
         self.faces = context.faces
         self.size = int(self.faces.key["size"])
         self.unet: UNet2DConditionModel = context.frozen("unet")
-        if context.start is None:
-            torch.manual_seed(context.seed)
-            self.module = ControlNetModel.from_unet(self.unet, **context.preset.networks[self.component])
-            _make_felt(self.module)
-        else:
-            self.module = context.network(self.component)
-        self.module.requires_grad_(True)
+        self.module = _new_controlnet(self.unet, context, condition)
         self.beside: ControlNetModel | None = None if condition == "mask" else context.frozen("controlnet_mask")
 
     def batch(self, draws: Sequence[Draw]) -> Batch:
         batch = dict(super().batch(draws))
         if self.condition == "landmarks":
             points = np.stack([self.faces["landmarks"][d.index] for d in draws])
-            batch["picture"] = landmark_picture(points, size=self.size, new=self.size)
+            side = condition_side(self.module, batch["clean"].shape[-1])
+            batch["drawing"] = landmark_picture(points, size=self.size, new=side)
             batch["both"] = torch.tensor([d.rng.random() < 0.5 for d in draws]).float()
         batch["label_map"] = stack([self.faces["label_map"][d.index] for d in draws])
         return batch
 
-    def _maps(self, network: Any, batch: Batch) -> Tensor:
-        channels = int(network.config["conditioning_channels"])
-        return map_picture(batch["label_map"], channels=channels, size=self.size)
-
     def losses(self, module: nn.Module, batch: Batch) -> dict[str, Tensor]:
         noisy, target = self._noisy(batch)
         time, states = batch["time"], batch["states"]
-        condition = batch["picture"] if self.condition == "landmarks" else self._maps(module, batch)
+        condition = _condition(module, batch, self.condition)
         down, mid = module(noisy, time, states, controlnet_cond=condition, return_dict=False)
         if self.beside is not None:
             with torch.no_grad():
-                more_down, more_mid = self.beside(
-                    noisy, time, states, controlnet_cond=self._maps(self.beside, batch), return_dict=False
-                )
+                shown = _condition(self.beside, batch, "mask")
+                more_down, more_mid = self.beside(noisy, time, states, controlnet_cond=shown, return_dict=False)
             both = batch["both"].view(-1, 1, 1, 1)
             down = [d + both * m for d, m in zip(down, more_down, strict=True)]
             mid = mid + both * more_mid
