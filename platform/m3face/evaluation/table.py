@@ -203,6 +203,7 @@ def variety_rows(own: Judged, twins: Judged, true: Judged, more_true: Judged, st
     def between(one: Sequence[Any], other: Sequence[Any]) -> float:
         return float(np.mean([cosine(a, b) for a, b in zip(one, other, strict=False)]))
 
+    scale = 1 / np.sqrt(np.square(true.features).mean())  # the kernel knows no unit: renders' features are of size one
     energy, true_energy = (float(np.mean([laplacian_energy(p) for p in j.pictures])) for j in (own, true))
     people = between(true.identities[:-1], true.identities[1:])
     count = len(own.pictures)
@@ -210,9 +211,9 @@ def variety_rows(own: Judged, twins: Judged, true: Judged, more_true: Judged, st
         Row(name="face: Laplacian energy, share of renders", value=energy / true_energy, count=count),
         Row(
             name="face: kernel distance to renders",
-            value=kernel_distance(own.features, true.features),
+            value=kernel_distance(own.features * scale, true.features * scale),
             count=count,
-            ceiling=kernel_distance(more_true.features, true.features),
+            ceiling=kernel_distance(more_true.features * scale, true.features * scale),
             note="features of the attribute classifier; ceiling: between two sets of renders",
         ),
         Row(

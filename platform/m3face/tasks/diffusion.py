@@ -31,6 +31,7 @@ _TINT = 4.0  # weight of the squared error of what is left under the bands
 _MEASURED_LATENTS = 512
 _FIRST_BATCHES = 64
 _SETTLED = 3800  # steps of the encoder
+_LEARNS_FIRST = 600  # steps that the critic sees of the settled decoder before it is heard
 _ROUGH = 0.25  # largest deviation that the settled decoder has to bear
 _PLEASE = 0.3  # share of the critic's gradient in that of the errors
 
@@ -89,10 +90,10 @@ class VaeTask(Task):
     by the rarity of its label, since an eye is a few pixels and what a face is known by (CodeFormer and its kin
     weigh eyes and mouth likewise).
 
-    After `_SETTLED` steps the encoder stays as it is, so that whatever learns in its latents stays valid, and the
-    decoder goes on: from rougher latents, since those that a UNet leaves are not clean, and to please a critic of
-    patches too (weighed by the ratio of the gradients: VQGAN, equation 7), since the mean of all sharp pictures is a
-    soft one.
+    After `_SETTLED` steps, or from the start of a fine-tuning, the encoder stays as it is, so that whatever learns in
+    its latents stays valid, and the decoder goes on: from rougher latents, since those that a UNet leaves are not
+    clean, and a little later to please a critic of patches too (weighed by the ratio of the gradients: VQGAN, equation
+    7), since the mean of all sharp pictures is a soft one.
     """
 
     module: _Judged
@@ -102,6 +103,7 @@ class VaeTask(Task):
         self.count = len(self.faces)
         network: Any = context.network("vae")
         self.fresh = context.start is None
+        self.settled = _SETTLED if self.fresh else 0
         self.module = _Judged(network)
         self.class_weight = class_weight(self.faces, power=0.5).clamp(max=_HEAVIEST)
         side = int(self.faces.key["size"]) // network.downscale
@@ -124,7 +126,7 @@ class VaeTask(Task):
     def losses(self, module: nn.Module, batch: Batch) -> dict[str, Tensor]:
         judged: Any = module
         picture = batch["picture"].contiguous(memory_format=torch.channels_last)
-        settled = int(judged.age) >= _SETTLED
+        settled, heard = int(judged.age) >= self.settled, int(judged.age) >= self.settled + _LEARNS_FIRST
         judged.age += 1
         with torch.set_grad_enabled(not settled):
             posterior = judged.network.encode(picture).latent_dist
@@ -135,7 +137,7 @@ class VaeTask(Task):
         loss = parts["plain"] + parts["sharp"] + parts["tint"] + _KL * parts["kl"]
         real, made = judged.critic(picture), judged.critic(decoded.detach())
         parts["critic"] = (F.softplus(-real) + F.softplus(made)).mean()
-        if settled:
+        if heard:
             please = -judged.opinion(decoded).mean()
             by_error, by_critic = (torch.autograd.grad(x, decoded, retain_graph=True)[0].norm() for x in (loss, please))
             loss = loss + _PLEASE * (by_error / by_critic.clamp(min=1e-9)) * please
