@@ -185,10 +185,14 @@ def test_every_run_file_is_valid():
 
 
 def test_make_tiny_finds_a_file_for_every_network():
-    from m3face.config import COMPONENTS
+    from m3face.config import COMPONENTS, load_config
 
     missing = [c for c in COMPONENTS if not (ROOT / "jobs" / "configs" / f"tiny_{c}.yaml").is_file()]
     assert not missing
+    recipe = (ROOT / "Makefile").read_text().split("\ntiny:", 1)[1].split(";", 2)[1]
+    trained = re.findall(r"\b[a-z_]+\b", recipe.split(" in ", 1)[1])
+    with_the_unet = [f"controlnet_{c}" for c in load_config(ROOT / "jobs/configs/tiny_unet.yaml").train.conditions]
+    assert trained == [c for c in COMPONENTS if c not in with_the_unet]
 
 
 def test_every_pattern_of_package_data_finds_a_file():
