@@ -181,6 +181,30 @@ def test_latents_outlive_a_better_decoder_but_not_another_encoder(chain: Chain, 
         assert (weights_key(tmp_path / "weights", "vae") == before) == same, part
 
 
+@torch.no_grad()
+def test_conditions_reach_only_the_rows_that_see_them(chain: Chain) -> None:
+    """Whoever shares the batch: each row is predicted as it is alone, also where nobody sees a condition."""
+    task: Any = make_task("unet", chain.context("unet"))
+    task.module.eval()
+    for network in (task.module["mask"], task.module["landmarks"]):
+        for parameter in network.parameters():
+            if not bool(parameter.any()):
+                torch.nn.init.normal_(parameter, std=0.05)  # the zero convolutions of a fresh ControlNet say nothing
+    batch = dict(task.batch(draws_of_step(0, batch_size=4, count=task.count, seed=0)))
+
+    def loss(with_mask: list[bool], with_landmarks: list[bool], rows: slice = slice(None)) -> float:
+        seen = {"with_mask": torch.tensor(with_mask), "with_landmarks": torch.tensor(with_landmarks)}
+        return float(task.losses(task.module, {name: v[rows] for name, v in (batch | seen).items()})["loss"])
+
+    mask, landmarks = [True, False, True, False], [True, True, False, False]
+    alone = [loss(mask, landmarks, slice(row, row + 1)) for row in range(4)]
+    assert math.isclose(loss(mask, landmarks), sum(alone) / 4, rel_tol=1e-4)
+    nobody = loss([False] * 4, [False] * 4)
+    plain = task.module["unet"](*(task._noisy(batch)[0], batch["time"], batch["states"])).sample
+    assert math.isclose(nobody, float(F.mse_loss(plain, task._noisy(batch)[1])), rel_tol=1e-6)
+    assert abs(loss(mask, landmarks) - nobody) > 1e-4
+
+
 @pytest.mark.parametrize("condition", ["mask", "landmarks"])
 def test_a_fresh_controlnet_changes_nothing(condition: str, chain: Chain) -> None:
     component = f"controlnet_{condition}"

@@ -269,11 +269,15 @@ class UNetTask(_LatentTask):
         residuals: list[Tensor] | None = None
         for name in self.conditions:
             rows = batch[f"with_{name}"].nonzero().flatten()
+            share = float(len(rows) > 0)  # a network that nobody's turn it is takes part with nothing to say
+            rows = rows if share else rows.new_zeros(1)
             shown = _condition(networks[name], batch, name)[rows]
             down, mid = networks[name](noisy[rows], time[rows], states[rows], controlnet_cond=shown, return_dict=False)
             if residuals is None:
                 residuals = [r.new_zeros(len(noisy), *r.shape[1:]) for r in (*down, mid)]
-            residuals = [all_.index_add(0, rows, own) for all_, own in zip(residuals, (*down, mid), strict=True)]
+            residuals = [
+                all_.index_add(0, rows, share * own) for all_, own in zip(residuals, (*down, mid), strict=True)
+            ]
         more: dict[str, Any] = {}
         if residuals is not None:
             more["down_block_additional_residuals"] = residuals[:-1]
