@@ -141,7 +141,12 @@ def test_frozen_networks_are_read_where_weights_says_and_nothing_is_written_ther
     (home / "caches").symlink_to(chain.home / "caches")
     placed = train(Chain(home).config("unet", f"weights=dir:{theirs}"), report=silent, device="cpu")
     assert placed == home / "weights" / "tiny"
-    assert sorted(p.name for p in placed.iterdir() if p.is_dir()) == ["scheduler", "unet"]
+    assert sorted(p.name for p in placed.iterdir() if p.is_dir()) == [
+        "controlnet_landmarks",
+        "controlnet_mask",
+        "scheduler",
+        "unet",
+    ]
     assert before == sorted((p.relative_to(theirs), p.stat().st_mtime_ns) for p in theirs.rglob("*"))
 
 
