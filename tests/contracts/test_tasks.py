@@ -161,6 +161,24 @@ def test_a_settled_encoder_stays_and_its_decoder_goes_on(chain: Chain, monkeypat
     assert moved == {"decoder", "post_quant_conv", "unflat", "layers"}
 
 
+def test_what_never_had_a_gradient_resumes_too(chain: Chain, tmp_path: Path) -> None:
+    """The settled encoder of a fine-tuned VAE: no moments to save, and none to ask for."""
+    context = chain.context("vae", f"train.start=dir:{chain.until('vae')}")
+    batches = [make_task("vae", context).batch(draws_of_step(s, batch_size=2, count=24, seed=0)) for s in range(2)]
+    engines = []
+    for _ in range(2):
+        task = make_task("vae", context)
+        engines.append(TorchEngine(task.module, task.losses, context.train, device="cpu"))
+    unbroken, resumed = engines
+    unbroken.step(batches[0])
+    unbroken.save_state(tmp_path)
+    resumed.load_state(tmp_path)
+    for engine in engines:
+        engine.step(batches[1])
+    assert resumed.steps_done == 2
+    assert all(torch.equal(p, resumed.parameters[name]) for name, p in unbroken.parameters.items())
+
+
 def test_pleasing_the_critic_teaches_it_nothing(chain: Chain) -> None:
     task: Any = make_task("vae", chain.context("vae"))
     picture = torch.rand(1, 3, 128, 128).requires_grad_()

@@ -114,7 +114,7 @@ class TorchEngine:
         with torch.no_grad():
             for name, parameter in self.parameters.items():
                 parameter.copy_(state[f"master/{name}"])
-                if self.steps_done:
+                if f"exp_avg/{name}" in state:  # what never had a gradient has no moments
                     self.optimizer.state[parameter] = {
                         "step": torch.tensor(float(self.steps_done)),
                         **{
