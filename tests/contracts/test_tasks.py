@@ -98,16 +98,29 @@ def test_export_loads_as_it_was_trained(component: str, chain: Chain) -> None:
 def test_fine_tuning_begins_with_the_given_weights(component: str, chain: Chain, tmp_path: Path) -> None:
     weights = chain.until(component)
     task = make_task(component, chain.context(component, f"train.start=dir:{weights}", "seed=5"))
-    task.begin(lambda step: task.batch(draws_of_step(step, batch_size=4, count=task.count, seed=0)))
     task.module.eval()
     task.export(tmp_path)
     files = [p.relative_to(tmp_path) for p in tmp_path.rglob("*.safetensors")]
     assert {f.parts[0] for f in files} == set(PARTS.get(component, {"": component}).values())
     for file in files:
         begun, given = load_file(tmp_path / file), load_file(weights / file)
+        assert str(weights) not in (tmp_path / file).with_name("config.json").read_text("utf-8"), file
         assert begun.keys() == given.keys() and all(torch.equal(begun[name], given[name]) for name in given), file
     for tokenizer in tmp_path.glob("tokenizer/tokenizer.json"):
         assert tokenizer.read_bytes() == (weights / "tokenizer" / "tokenizer.json").read_bytes()
+
+
+@pytest.mark.parametrize("component", ["map_vq", "landmark_vq", "vae"])
+def test_fine_tuning_does_not_begin_anew(
+    component: str, chain: Chain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weights = chain.until(component)
+    task = make_task(component, chain.context(component))
+    begun: list[str] = []
+    monkeypatch.setattr(type(task), "begin", lambda self, batches: begun.append(component))
+    (tmp_path / "caches").symlink_to(chain.home / "caches")
+    train(chain.config(component, f"runs={tmp_path}", "train.steps=1", f"train.start=dir:{weights}"), report=silent)
+    assert begun == []
 
 
 def test_a_fine_tuned_text_encoder_is_held_to_the_states_it_began_with(chain: Chain) -> None:

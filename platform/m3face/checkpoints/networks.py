@@ -126,7 +126,10 @@ def load(component: str, root: Path, *, device: str | torch.device = "cpu", chec
     return network.to(device).eval().requires_grad_(False)
 
 
-_DEFAULTED = "_use_default_values"  # names that from_config resets to the class's own values, whatever was registered
+_OURS_ALONE = (
+    "_use_default_values",  # names that from_config resets to the class's own values, whatever was registered
+    "_name_or_path",  # the folder on this machine that a fine-tuning started from
+)
 
 
 def save(component: str, network: nn.Module | Any, root: Path, *, half: bool = True) -> None:
@@ -143,7 +146,7 @@ def save(component: str, network: nn.Module | Any, root: Path, *, half: bool = T
             else:
                 cls: Any = type(network)
                 config: Any = network.config
-                copy = cls.from_config({name: value for name, value in config.items() if name != _DEFAULTED})
+                copy = cls.from_config({name: value for name, value in config.items() if name not in _OURS_ALONE})
             copy.to(torch.float16).load_state_dict(state)
         network = copy
     with _quiet():

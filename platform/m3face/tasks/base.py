@@ -169,7 +169,7 @@ class Task(ABC):
         """Write what `module` holds now as component folders under `root`."""
 
     def begin(self, batches: Callable[[int], Batch]) -> None:
-        """Before the first step of a fresh run (k-means of a codebook); not called on resume."""
+        """Before the first step from fresh weights (k-means of a codebook); not on resume, nor from `train.start`."""
         return None
 
     def resume(self, model: Path) -> None:

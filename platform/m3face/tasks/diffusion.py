@@ -102,8 +102,7 @@ class VaeTask(Task):
         self.faces = context.faces
         self.count = len(self.faces)
         network: Any = context.network("vae")
-        self.fresh = context.start is None
-        self.settled = _SETTLED if self.fresh else 0
+        self.settled = _SETTLED if context.start is None else 0
         self.module = _Judged(network)
         self.class_weight = class_weight(self.faces, power=0.5).clamp(max=_HEAVIEST)
         side = int(self.faces.key["size"]) // network.downscale
@@ -118,7 +117,7 @@ class VaeTask(Task):
         }
 
     def begin(self, batches: Callable[[int], Batch]) -> None:
-        if self.fresh and self.module.network.config["fold"] > 1:
+        if self.module.network.config["fold"] > 1:
             seen = [batches(step) for step in range(_FIRST_BATCHES)]
             maps = torch.cat([b["label_map"] for b in seen]).long()
             self.module.network.start(torch.cat([b["picture"] for b in seen]), self.class_weight[maps].unsqueeze(1))

@@ -76,7 +76,7 @@ class _TokensTask(Task):
     module: _Codebook
 
     def __init__(self, context: Context) -> None:
-        self.faces, self.fresh = context.faces, context.start is None
+        self.faces = context.faces
         self.size = int(self.faces.key["size"])
         self.count = len(self.faces)
         self.module = _Codebook(context.network(self.component))
@@ -98,8 +98,6 @@ class _TokensTask(Task):
 
     @torch.no_grad()
     def begin(self, batches: Callable[[int], Batch]) -> None:
-        if not self.fresh:
-            return
         network = self.module.network
         device = network.device
         found = []

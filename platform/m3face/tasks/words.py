@@ -6,9 +6,9 @@ slots of twelve languages hear nothing for thousands of texts). The teacher is t
 wish is put into English and into two other languages; all must be read right, and the others' slot states must match
 the English ones, which do not move towards them. A fine-tuning (`train.start`) has the weights that it starts from as
 its teacher, wherever they read the English right: slot states keep their meaning for the networks that learned on them.
-Wishes come from the renderer's distribution of people, without
-rendering. The tokenizer is not the same when it is trained again (the library's sums run in the order of a hash map),
-so a run that goes on takes its own back from the checkpoint.
+Wishes come from the renderer's distribution of people, without rendering. The tokenizer is not the same when it is
+trained again (the library's sums run in the order of a hash map), so a run that goes on takes its own back from the
+checkpoint.
 """
 
 from __future__ import annotations

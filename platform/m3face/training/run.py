@@ -121,7 +121,8 @@ def train(
         return task.batch(draws_of_step(step, batch_size=settings.batch_size, count=task.count, seed=config.seed))
 
     if newest is None:
-        task.begin(batches)
+        if settings.start is None:
+            task.begin(batches)
     else:
         engine.load_state(newest / "trainer")
         task.resume(newest / "model")
