@@ -40,7 +40,7 @@ class DataConfig(Closed):
     """Which faces to learn from. The synthetic source renders them once into the cache folder."""
 
     source: Literal["synthetic"] = Field(default="synthetic", description="where the faces come from")
-    count: int = Field(default=12000, ge=2, description="number of faces")
+    count: int = Field(default=16000, ge=2, description="number of faces")
     seed: int = Field(default=1, ge=1, description="seed of the people; 0 is kept for held-out people")
     size: int = Field(default=128, ge=64, le=512, description="pixels a side; that of the preset")
     captions_per_face: int = Field(default=2, ge=1, le=64, description="captions drawn for each face")

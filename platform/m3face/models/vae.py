@@ -1,8 +1,9 @@
-"""The VAE of the faces: the class of Stable Diffusion, which can be taught beside a linear autoencoder.
+"""The VAE of the faces: the class of Stable Diffusion, whose encoder may be a closed form.
 
-Odd here: with `fold` 2 the network sees a picture [3, S, S] as [12, S / 2, S / 2] (pixel unshuffle, lossless), since
-layers at full size cost a small network most of its time, and it adds to what a linear map of patches gives, which has
-a closed form: the principal components. With `fold` 1 it is the stock class.
+Odd here: with `fold` 2 the encoder is a linear map of patches, their principal components, and only the decoder is a
+network: it adds to the linear map back. So the latents are settled before the first step, and whatever learns in them
+need not wait for the decoder. The decoder makes a picture [3, S, S] as [12, S / 2, S / 2] (pixel shuffle, lossless),
+since layers at full size cost a small network most of its time. With `fold` 1 it is the stock class.
 """
 
 # B batch, S side of the picture, s side of the latents, C latent channels
@@ -19,13 +20,13 @@ from diffusers.models.modeling_outputs import AutoencoderKLOutput
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-_FIRST_LOGVAR = -6.0
+_LOGVAR = -6.0  # of the posterior of a linear encoder, which has none of its own
 
 
 class FaceVae(AutoencoderKL):
     """`encode` takes pictures [B, 3, S, S] in [-1, 1], `decode` gives them back.
 
-    `in_channels` and `out_channels` are those of the folded picture, 3 x fold squared.
+    `out_channels` are those of the folded picture, 3 x fold squared.
     """
 
     @register_to_config
@@ -57,11 +58,9 @@ class FaceVae(AutoencoderKL):
         if fold > 1:
             self.flat = nn.Conv2d(3, latent_channels, self.downscale, stride=self.downscale)
             self.unflat = nn.ConvTranspose2d(latent_channels, 3, self.downscale, stride=self.downscale)
-            for layer in (self.quant_conv, self.decoder.conv_out):  # at first the linear map alone
-                nn.init.zeros_(layer.weight)
-                nn.init.zeros_(layer.bias)
-            with torch.no_grad():
-                self.quant_conv.bias[latent_channels:] = _FIRST_LOGVAR
+            del self.encoder, self.quant_conv
+            nn.init.zeros_(self.decoder.conv_out.weight)  # at first the linear map alone
+            nn.init.zeros_(self.decoder.conv_out.bias)
 
     @property
     def downscale(self) -> int:
@@ -91,11 +90,10 @@ class FaceVae(AutoencoderKL):
         self.unflat.bias.copy_(tint)  # type: ignore[union-attr]
 
     def encode(self, x: Tensor, return_dict: bool = True) -> Any:
-        fold = self.config["fold"]
-        if fold == 1:
+        if self.config["fold"] == 1:
             return super().encode(x, return_dict=return_dict)
-        mean, logvar = super().encode(F.pixel_unshuffle(x, fold)).latent_dist.parameters.chunk(2, dim=1)
-        posterior = DiagonalGaussianDistribution(torch.cat([mean + self.flat(x), logvar], dim=1))
+        mean = self.flat(x)
+        posterior = DiagonalGaussianDistribution(torch.cat([mean, torch.full_like(mean, _LOGVAR)], dim=1))
         return AutoencoderKLOutput(latent_dist=posterior) if return_dict else (posterior,)
 
     def decode(self, z: Tensor, return_dict: bool = True, generator: Any = None) -> Any:

@@ -23,16 +23,14 @@ from m3face.models.vae import FaceVae
 from m3face.models.vq import landmark_picture, map_picture
 from m3face.tasks.base import Batch, Context, Draw, Task, class_weight, stack
 
-_KL = 0.15
 _HEAVIEST = 10.0  # the most that a pixel of a rare label weighs
 _PYRAMID = (1.0, 2.0, 2.0)  # weight of the Laplacian bands, finest first
 _OPPONENT = ((0.5, 0.5, 0.5), (1.0, -1.0, 0.0), (-0.5, -0.5, 1.0))  # brightness, red against green, blue against both
 _TINT = 4.0  # weight of the squared error of what is left under the bands
 _MEASURED_LATENTS = 512
 _FIRST_BATCHES = 64
-_SETTLED = 3800  # steps of the encoder
-_LEARNS_FIRST = 600  # steps that the critic sees of the settled decoder before it is heard
-_ROUGH = 0.25  # largest deviation that the settled decoder has to bear
+_LEARNS_FIRST = 1500  # steps of errors alone before the critic is heard
+_ROUGH = 0.25  # largest deviation that the decoder has to bear
 _PLEASE = 0.3  # share of the critic's gradient in that of the errors
 
 
@@ -83,17 +81,17 @@ class _Judged(nn.Module):
 
 
 class VaeTask(Task):
-    """L1 on the picture and on its Laplacian bands, so that strands and lashes count, plus a little KL.
+    """L1 on the picture and on its Laplacian bands, so that strands and lashes count.
 
     Errors are measured in opponent colours and, on the coarse remainder, squared: in RGB the shared brightness
     outweighs colour so far that a small network leaves green and purple grey for thousands of steps. A pixel weighs
     by the rarity of its label, since an eye is a few pixels and what a face is known by (CodeFormer and its kin
     weigh eyes and mouth likewise).
 
-    After `_SETTLED` steps, or from the start of a fine-tuning, the encoder stays as it is, so that whatever learns in
-    its latents stays valid, and the decoder goes on: from rougher latents, since those that a UNet leaves are not
-    clean, and a little later to please a critic of patches too (weighed by the ratio of the gradients: VQGAN, equation
-    7), since the mean of all sharp pictures is a soft one.
+    The encoder is settled before the first step (`FaceVae.start`), so whatever learns in its latents stays valid. The
+    decoder learns from rougher latents than the encoder's, since those that a UNet leaves are not clean, and after
+    `_LEARNS_FIRST` steps to please a critic of patches too (weighed by the ratio of the gradients: VQGAN, equation 7),
+    since the mean of all sharp pictures is a soft one.
     """
 
     module: _Judged
@@ -102,7 +100,6 @@ class VaeTask(Task):
         self.faces = context.faces
         self.count = len(self.faces)
         network: Any = context.network("vae")
-        self.settled = _SETTLED if context.start is None else 0
         self.module = _Judged(network)
         self.class_weight = class_weight(self.faces, power=0.5).clamp(max=_HEAVIEST)
         side = int(self.faces.key["size"]) // network.downscale
@@ -117,23 +114,21 @@ class VaeTask(Task):
         }
 
     def begin(self, batches: Callable[[int], Batch]) -> None:
-        if self.module.network.config["fold"] > 1:
-            seen = [batches(step) for step in range(_FIRST_BATCHES)]
-            maps = torch.cat([b["label_map"] for b in seen]).long()
-            self.module.network.start(torch.cat([b["picture"] for b in seen]), self.class_weight[maps].unsqueeze(1))
+        seen = [batches(step) for step in range(_FIRST_BATCHES)]
+        maps = torch.cat([b["label_map"] for b in seen]).long()
+        self.module.network.start(torch.cat([b["picture"] for b in seen]), self.class_weight[maps].unsqueeze(1))
 
     def losses(self, module: nn.Module, batch: Batch) -> dict[str, Tensor]:
         judged: Any = module
         picture = batch["picture"].contiguous(memory_format=torch.channels_last)
-        settled, heard = int(judged.age) >= self.settled, int(judged.age) >= self.settled + _LEARNS_FIRST
+        heard = int(judged.age) >= _LEARNS_FIRST
         judged.age += 1
-        with torch.set_grad_enabled(not settled):
+        with torch.no_grad():
             posterior = judged.network.encode(picture).latent_dist
-        deviation = posterior.std + (_ROUGH * batch["rough"] if settled else 0.0)
+        deviation = posterior.std + _ROUGH * batch["rough"]
         decoded = judged.network.decode(posterior.mean + deviation * batch["noise"]).sample.float()
         parts = self._errors(decoded, batch)
-        parts["kl"] = posterior.kl().float().sum() / decoded.numel()
-        loss = parts["plain"] + parts["sharp"] + parts["tint"] + _KL * parts["kl"]
+        loss = parts["plain"] + parts["sharp"] + parts["tint"]
         real, made = judged.critic(picture), judged.critic(decoded.detach())
         parts["critic"] = (F.softplus(-real) + F.softplus(made)).mean()
         if heard:
@@ -171,7 +166,7 @@ class _LatentTask(Task):
     """What the UNet and the ControlNets share: noisy latents, words, target."""
 
     def __init__(self, context: Context) -> None:
-        self.context, self.latents = context, context.latents
+        self.context, self.faces, self.latents = context, context.faces, context.latents
         self.count = len(self.latents)
         self.scale = float(context.frozen("vae").config["scaling_factor"])
         self.scheduler: DDIMScheduler = checkpoints.build("scheduler", context.preset.networks["scheduler"])
@@ -191,6 +186,15 @@ class _LatentTask(Task):
             "time": torch.tensor(times),
             "states": self.context.drawn_states(draws),
         }
+
+    def _drawn_conditions(self, draws: Sequence[Draw], landmarks: Any | None) -> dict[str, Tensor]:
+        """The label maps, and where there is a ControlNet for landmarks the drawings that it is shown."""
+        batch = {"label_map": stack([self.faces["label_map"][d.index] for d in draws])}
+        if landmarks is not None:
+            points = np.stack([self.faces["landmarks"][d.index] for d in draws])
+            side = condition_side(landmarks, self.latents["mean"].shape[-1])
+            batch["drawing"] = landmark_picture(points, size=int(self.faces.key["size"]), new=side)
+        return batch
 
     def _noisy(self, batch: Batch) -> tuple[Tensor, Tensor]:
         noisy = self.scheduler.add_noise(batch["clean"], batch["noise"], batch["time"])
@@ -235,15 +239,19 @@ class UNetTask(_LatentTask):
 
     A ControlNet as published learns under a frozen UNet, to keep what that knows. Where both are new there is nothing
     to keep, and a UNet that has met conditions from the start need not spend itself on guessing what they say. Each
-    sample sees each condition with probability 0.6, so one in six sees words alone and one in three sees both.
+    sample sees each condition with probability 0.7, so one in eleven sees words alone and every other one sees both.
+
+    Where the map is shown, a cell of the latents weighs by the rarity of the labels in it, as in the VAE: background
+    and clothes are half of all cells and hold the least of a face. A weight that is a function of what the network is
+    shown leaves its best answer what it was.
     """
 
-    _SHOWN = 0.6
+    _SHOWN = 0.7
 
     def __init__(self, context: Context) -> None:
         super().__init__(context)
         self.conditions = context.train.conditions
-        self.faces, self.size = context.faces, context.preset.image_size
+        self.class_weight = class_weight(self.faces, power=0.5).clamp(max=_HEAVIEST)
         unet: Any = context.network("unet")
         held: dict[str, nn.Module] = {name: _new_controlnet(unet, context, name) for name in self.conditions}
         self.module = nn.ModuleDict({"unet": unet, **held})
@@ -254,12 +262,8 @@ class UNetTask(_LatentTask):
             return batch
         for name in self.conditions:
             batch[f"with_{name}"] = torch.tensor([d.rng.random() < self._SHOWN for d in draws])
-        batch["label_map"] = stack([self.faces["label_map"][d.index] for d in draws])
-        if "landmarks" in self.conditions:
-            points = np.stack([self.faces["landmarks"][d.index] for d in draws])
-            side = condition_side(self.module["landmarks"], batch["clean"].shape[-1])  # type: ignore[index]
-            batch["drawing"] = landmark_picture(points, size=self.size, new=side)
-        return batch
+        networks: Any = self.module
+        return batch | self._drawn_conditions(draws, networks["landmarks"] if "landmarks" in self.conditions else None)
 
     def losses(self, module: nn.Module, batch: Batch) -> dict[str, Tensor]:
         networks: Any = module
@@ -282,12 +286,21 @@ class UNetTask(_LatentTask):
             more["down_block_additional_residuals"] = residuals[:-1]
             more["mid_block_additional_residual"] = residuals[-1]
         predicted = networks["unet"](noisy, time, states, **more).sample.float()
-        loss = F.mse_loss(predicted, target)
+        error = (predicted - target).square()
         if not self.conditions:
-            return {"loss": loss}
-        each = (predicted.detach() - target).square().flatten(1).mean(1)
+            return {"loss": error.mean()}
+        each = error.detach().flatten(1).mean(1)
         held = torch.stack([batch[f"with_{name}"] for name in self.conditions]).all(0).float()
-        return {"loss": loss, "held": (each * held).sum() / held.sum().clamp(min=1)}
+        loss = (self._weight(batch, error.shape[-1]) * error).mean()
+        return {"loss": loss, "plain": each.mean(), "held": (each * held).sum() / held.sum().clamp(min=1)}
+
+    def _weight(self, batch: Batch, side: int) -> Tensor:
+        """What the cells of the latents weigh, [B, 1, side, side]: 1 where the map is not shown."""
+        if "mask" not in self.conditions:
+            return batch["clean"].new_ones(1)
+        of_pixel = self.class_weight.to(batch["clean"].device)[batch["label_map"].long()].unsqueeze(1)
+        of_cell = F.adaptive_avg_pool2d(of_pixel, side)
+        return torch.where(batch["with_mask"].view(-1, 1, 1, 1), of_cell, torch.ones_like(of_cell))
 
     def export(self, root: Path) -> None:
         networks: Any = self.module
@@ -304,8 +317,6 @@ class ControlNetTask(_LatentTask):
         super().__init__(context)
         self.component = f"controlnet_{condition}"
         self.condition = condition
-        self.faces = context.faces
-        self.size = int(self.faces.key["size"])
         self.unet: UNet2DConditionModel = context.frozen("unet")
         self.module = _new_controlnet(self.unet, context, condition)
         self.beside: ControlNetModel | None = None if condition == "mask" else context.frozen("controlnet_mask")
@@ -313,12 +324,8 @@ class ControlNetTask(_LatentTask):
     def batch(self, draws: Sequence[Draw]) -> Batch:
         batch = dict(super().batch(draws))
         if self.condition == "landmarks":
-            points = np.stack([self.faces["landmarks"][d.index] for d in draws])
-            side = condition_side(self.module, batch["clean"].shape[-1])
-            batch["drawing"] = landmark_picture(points, size=self.size, new=side)
             batch["both"] = torch.tensor([d.rng.random() < 0.5 for d in draws]).float()
-        batch["label_map"] = stack([self.faces["label_map"][d.index] for d in draws])
-        return batch
+        return batch | self._drawn_conditions(draws, self.module if self.condition == "landmarks" else None)
 
     def losses(self, module: nn.Module, batch: Batch) -> dict[str, Tensor]:
         noisy, target = self._noisy(batch)

@@ -77,7 +77,7 @@ def train(
     """Train `config.train.component` to its last step, going on from the newest checkpoint of the run.
 
     Returns the weights folder that now holds the finished network, or None if `deadline_s` seconds passed first (the
-    run then goes on from its checkpoint when called again). On a CPU the preset says how many threads.
+    run then goes on from its checkpoint when called again). On a CPU all of torch's threads work (OMP_NUM_THREADS).
     """
     settings, root = config.train, home(config)
     began = time.monotonic()
@@ -85,8 +85,6 @@ def train(
     device = _device(device)
     if config.data.size != preset.image_size:
         raise ConfigError("data.size", str(config.data.size), f"{preset.image_size}, that of {preset.name}")
-    if device == "cpu" and preset.cpu_threads is not None:
-        torch.set_num_threads(preset.cpu_threads)
     weights = root / "weights" / preset.name
     frozen = weights if config.weights is None else presets.weights_folder(config.weights)
     if needs := NEEDS[settings.component]:
