@@ -145,11 +145,13 @@ def test_a_fine_tuned_text_encoder_is_held_to_the_states_it_began_with(chain: Ch
 
 
 def test_fine_tuning_from_nothing_is_one_line(chain: Chain, tmp_path: Path) -> None:
+    weights = chain.until("vae")
     (tmp_path / "empty").mkdir()
     checkpoints.write_manifest(tmp_path / "empty")
     for start, field in (("nowhere", "weights"), (f"dir:{tmp_path}/empty", "weights")):
         with pytest.raises(M3FaceError) as found:
-            train(chain.config("parser", f"train.start={start}", f"runs={tmp_path}/runs"), report=silent)
+            given = [f"train.start={start}", f"runs={tmp_path}/runs", f"weights=dir:{weights}"]
+            train(chain.config("parser", *given), report=silent)
         assert found.value.field == field
     assert not (tmp_path / "runs").exists()
 
@@ -250,11 +252,24 @@ def test_a_cell_weighs_by_its_labels_where_the_map_is_shown(chain: Chain) -> Non
     weight = task._weight(batch, 16)
     assert weight.shape == (4, 1, 16, 16) and bool((weight[2] == 1).all())
     eye, skin = weight[3, 0, 0, 1], weight[3, 0, 0, 0]
-    assert math.isclose(eye, task.class_weight[4], rel_tol=1e-5) and math.isclose(skin, task.class_weight[1], rel_tol=1e-5)
+    assert math.isclose(eye, task.class_weight[4], rel_tol=1e-5)
+    assert math.isclose(skin, task.class_weight[1], rel_tol=1e-5)
     assert float(eye) > 2 * float(skin)
     assert int((weight[3] == skin).sum()) == 255
     everybody = task.class_weight[torch.from_numpy(task.faces["label_map"][:]).long()]
     assert 0.8 < float(everybody.mean()) <= 1.01  # 1 but for what the rarest lose to the limit
+
+
+@torch.no_grad()
+def test_annotators_see_what_the_vae_makes_of_some_pictures_and_leave_the_others(chain: Chain) -> None:
+    task: Any = make_task("parser", chain.context("parser"))
+    batch = dict(task.batch(draws_of_step(0, batch_size=4, count=task.count, seed=0)))
+    batch["again"] = torch.tensor([False, True, False, True])
+    seen = task._seen(batch)
+    assert torch.equal(seen[[0, 2]], batch["picture"][[0, 2]])
+    latents = task.vae.encode(batch["picture"][1:2]).latent_dist.mean + batch["rough"][1:2]
+    assert torch.allclose(seen[1:2], task.vae.decode(latents).sample.clamp(-1, 1), atol=1e-5)
+    assert torch.equal(task._seen(batch | {"again": torch.zeros(4, dtype=torch.bool)}), batch["picture"])
 
 
 @pytest.mark.parametrize("condition", ["mask", "landmarks"])

@@ -152,12 +152,12 @@ def test_frozen_networks_are_read_where_weights_says_and_nothing_is_written_ther
 
 def test_a_damaged_neighbour_is_told_and_not_blessed(chain: Chain, tmp_path: Path) -> None:
     home = chain.copy(tmp_path / "home", "parser")
-    file = home.weights / "vae" / "diffusion_pytorch_model.safetensors"
+    file = home.weights / "map_vq" / "diffusion_pytorch_model.safetensors"
     file.write_bytes(file.read_bytes()[:-8])
     with pytest.raises(CheckpointError, match="damaged"):
         train(home.config("parser"), report=silent, device="cpu")
     with pytest.raises(CheckpointError, match="damaged"):
-        checkpoints.verify(home.weights, parts=["vae"])
+        checkpoints.verify(home.weights, parts=["map_vq"])
 
 
 def test_other_frozen_networks_are_refused_by_name(chain: Chain, tmp_path: Path) -> None:

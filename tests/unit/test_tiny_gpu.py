@@ -29,7 +29,7 @@ NEEDS: dict[str, set[str]] = {
     "transformer": {"text_encoder", "map_vq", "landmark_vq", "faces"},
     "vae": {"faces"},
     "unet": {"text_encoder", "vae", "faces"},
-    **{name: {"faces"} for name in ("parser", "landmark_detector", "attribute_classifier", "identity_embedder")},
+    **{name: {"faces", "vae"} for name in ("parser", "landmark_detector", "attribute_classifier", "identity_embedder")},
 }
 
 
@@ -91,7 +91,7 @@ def test_a_small_plan_runs_resumes_and_moves_house(tmp_path: Path, capfd: pytest
     lanes = [[{"component": "faces"}, {"component": "parser"}], [{"component": "landmark_detector"}]]
     calls = [lanes, [[{"component": "attribute_classifier"}]]]
     plan, out = tmp_path / "plan.yaml", tmp_path / "out"
-    small = [f"data.count={FACES}", "train.steps=2", "train.batch_size=4"]
+    small = [f"data.count={FACES}", "train.steps=2", "train.batch_size=4", "weights=pkg:tiny"]
     plan.write_text(yaml.safe_dump({"minutes": 9, "overrides": small, "calls": calls}))
 
     def call(number: int, home: str, *more: str) -> int:

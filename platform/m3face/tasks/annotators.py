@@ -1,7 +1,8 @@
 """The four networks that look at faces: parser, landmark detector, attribute classifier, identity embedder.
 
-Odd here: they will judge pictures that other networks made, so they learn on blurred, noisy and re-lit ones too; and
-every draw is mirrored, moved and zoomed anew, without which they learn the training people by heart.
+Odd here: they will judge pictures that other networks made, so they learn on blurred, noisy and re-lit ones too, and on
+those that the VAE makes of them from rough latents; and every draw is mirrored, moved and zoomed anew, without which
+they learn the training people by heart.
 """
 
 from __future__ import annotations
@@ -22,10 +23,12 @@ from m3face.data.encoded import pictures
 from m3face.data.people import LOOKS
 from m3face.faces import ATTRIBUTES, flip_landmarks, flip_map
 from m3face.models.annotators import AttributeClassifier
+from m3face.models.vae import FaceVae
 from m3face.tasks.base import Batch, Context, Draw, Task, class_weight, stack
 
 _TEMPERATURE = 0.1
 _ZOOM, _SHIFT = (0.85, 1.15), 0.15  # of views; the shift in half sides
+_AGAIN, _ROUGH = 0.4, 0.3  # share of pictures that the VAE makes again; largest deviation of its latents, unscaled
 _POINTS = 0.1  # weight of the attribute classifier's points against its values
 
 
@@ -80,12 +83,33 @@ class _LookingTask(Task):
         self.faces = context.faces
         self.count = len(self.faces)
         self.module = context.network(self.component)
+        self.vae: FaceVae = context.frozen("vae")
+        side = int(self.faces.key["size"]) // self.vae.downscale
+        self.latent = (int(self.vae.config["latent_channels"]), side, side)
 
     def _views(self, draws: Sequence[Draw], indices: Sequence[int]) -> list[_View]:
         names = ("image", "label_map", "landmarks")
         rows = [{name: np.array(self.faces[name][i]) for name in names} for i in indices]
         views = [_view(row, draw.rng) for row, draw in zip(rows, draws, strict=True)]
         return [replace(v, picture=_worn(v.picture, d.rng)) for v, d in zip(views, draws, strict=True)]
+
+    def _pictures(self, draws: Sequence[Draw], views: Sequence[_View]) -> Batch:
+        """The pictures of views, which of them the VAE makes again, and what is added to their latents."""
+        rough = [d.rng.uniform(0, _ROUGH) * d.rng.standard_normal(self.latent, dtype=np.float32) for d in draws]
+        return {
+            "picture": torch.stack([v.picture for v in views]),
+            "again": torch.tensor([d.rng.random() < _AGAIN for d in draws]),
+            "rough": stack(rough).float(),
+        }
+
+    @torch.no_grad()
+    def _seen(self, batch: Batch) -> Tensor:
+        """What the network is shown of a batch."""
+        rows = batch["again"].nonzero().flatten()
+        if not len(rows):
+            return batch["picture"]
+        latents = self.vae.encode(batch["picture"][rows]).latent_dist.mean + batch["rough"][rows]
+        return batch["picture"].index_copy(0, rows, self.vae.decode(latents).sample.float().clamp(-1, 1))
 
     def export(self, root: Path) -> None:
         checkpoints.save(self.component, self.module, root)
@@ -95,7 +119,7 @@ class _LabelledTask(_LookingTask):
     def batch(self, draws: Sequence[Draw]) -> Batch:
         indices = [d.index for d in draws]
         views = self._views(draws, indices)
-        return {"picture": torch.stack([v.picture for v in views]), **self.targets(indices, views)}
+        return {**self._pictures(draws, views), **self.targets(indices, views)}
 
     @abstractmethod
     def targets(self, indices: Sequence[int], views: Sequence[_View]) -> Batch:
@@ -115,7 +139,7 @@ class ParserTask(_LabelledTask):
         return {"label_map": torch.stack([v.label_map for v in views])}
 
     def losses(self, module: nn.Module, batch: Batch) -> dict[str, Tensor]:
-        logits, target = module(batch["picture"]).float(), batch["label_map"].long()
+        logits, target = module(self._seen(batch)).float(), batch["label_map"].long()
         loss = F.cross_entropy(logits, target, weight=self.class_weight.to(logits.device))
         return {"loss": loss, "right": (logits.argmax(1) == target).float().mean()}
 
@@ -134,7 +158,7 @@ class LandmarkDetectorTask(_LabelledTask):
         return {"points": torch.stack([v.points for v in views])}
 
     def losses(self, module: nn.Module, batch: Batch) -> dict[str, Tensor]:
-        return {"loss": _apart(module(batch["picture"]), batch["points"])}
+        return {"loss": _apart(module(self._seen(batch)), batch["points"])}
 
 
 class AttributeClassifierTask(_LabelledTask):
@@ -147,7 +171,7 @@ class AttributeClassifierTask(_LabelledTask):
         return {"values": values, "points": torch.stack([v.points for v in views])}
 
     def losses(self, module: nn.Module, batch: Batch) -> dict[str, Tensor]:
-        features, points = module.look(batch["picture"])  # type: ignore[operator]
+        features, points = module.look(self._seen(batch))  # type: ignore[operator]
         logits = AttributeClassifier.split(module.outer(features).float())  # type: ignore[operator]
         pairs = [(logits[name], target) for name, target in zip(ATTRIBUTES, batch["values"].unbind(1), strict=True)]
         each = torch.stack([F.cross_entropy(own, target) for own, target in pairs]).mean()
@@ -167,10 +191,10 @@ class IdentityEmbedderTask(_LookingTask):
 
     def batch(self, draws: Sequence[Draw]) -> Batch:
         looks = [v for look in range(LOOKS) for v in self._views(draws, [d.index * LOOKS + look for d in draws])]
-        return {"picture": torch.stack([v.picture for v in looks])}
+        return self._pictures(list(draws) * LOOKS, looks)
 
     def losses(self, module: nn.Module, batch: Batch) -> dict[str, Tensor]:
-        one, other = module(batch["picture"]).float().chunk(LOOKS)
+        one, other = module(self._seen(batch)).float().chunk(LOOKS)
         similarity = one @ other.T / _TEMPERATURE
         target = torch.arange(len(one), device=one.device)
         loss = (F.cross_entropy(similarity, target) + F.cross_entropy(similarity.T, target)) / 2

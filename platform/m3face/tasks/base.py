@@ -29,6 +29,7 @@ NEEDS: dict[str, tuple[str, ...]] = {component: () for component in COMPONENTS} 
     "unet": (*_WORDS, "vae"),
     "controlnet_mask": (*_WORDS, "vae", "unet"),
     "controlnet_landmarks": (*_WORDS, "vae", "unet", "controlnet_mask"),
+    **dict.fromkeys(("parser", "landmark_detector", "attribute_classifier", "identity_embedder"), ("vae",)),
 }
 """The finished networks that a component trains on top of; a resumed run must find the same ones."""
 
