@@ -30,6 +30,8 @@ from m3face.models.vq import encode_landmarks, encode_maps
 
 Progress = Callable[[int, int], None] | None
 
+_DENSE = (8, 15)  # things that every second caption names; the others name six on average, a mustache one in thirty
+_CAPTIONS = 2  # raise it when captions are drawn otherwise, so that old caches are left behind
 
 _DECODES = ("decoder.", "post_quant_conv.", "unflat.")
 
@@ -55,11 +57,15 @@ def pictures(images: NDArray[np.uint8]) -> torch.Tensor:
 
 
 def face_caption(faces: ArrayStore, index: int, which: int, *, split: str = "train") -> Caption:
-    """Caption number `which` of face `index`: language, wording and style are functions of the two."""
+    """Caption number `which` of face `index`: language, wording and style are functions of the two.
+
+    Every second one names much of the face, or what is rare would hardly ever be heard.
+    """
     rng = np.random.default_rng([int(faces.key["seed"]), index, which])
     language = list(LANGUAGES)[int(rng.integers(len(LANGUAGES)))]
     typos = 0.04 if rng.random() < 0.2 else 0.0
-    return caption(attribute_values(faces["attributes"][index]), language, rng, split=split, typos=typos)
+    count = int(rng.integers(*_DENSE)) if which % 2 else None
+    return caption(attribute_values(faces["attributes"][index]), language, rng, split=split, count=count, typos=typos)
 
 
 def text_states(
@@ -85,7 +91,7 @@ def text_states(
         "text-states",
         key={
             **faces.key,
-            "captions": captions_per_face,
+            "captions": [_CAPTIONS, captions_per_face],
             "wording": wording_digest(),
             "encoder": weights_key(weights, "text_encoder", "tokenizer"),
         },
