@@ -31,7 +31,7 @@ class Preset:
     condition_steps: int = 24
     condition_guidance: float = 3.0
     face_steps: int = 20
-    face_guidance: float = 4.0
+    face_guidance: float = 5.0
     cpu_threads: int | None = None
     networks: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
