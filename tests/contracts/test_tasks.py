@@ -261,6 +261,16 @@ def test_a_cell_weighs_by_its_labels_where_the_map_is_shown(chain: Chain) -> Non
     assert 0.8 < float(everybody.mean()) <= 1.01  # 1 but for what the rarest lose to the limit
 
 
+@pytest.mark.parametrize(("component", "share"), [("unet", 0.3 + 0.7 * 0.2), ("controlnet_mask", 0.2)])
+def test_the_unet_sees_more_of_the_noisiest_steps(component: str, share: float, chain: Chain) -> None:
+    task: Any = make_task(component, chain.context(component))
+    times = torch.cat(
+        [task.batch(draws_of_step(s, batch_size=96, count=task.count, seed=1))["time"] for s in range(8)]
+    )
+    assert abs(float((times >= 800).float().mean()) - share) < 0.06  # four deviations of 768 draws
+    assert int(times.max()) <= 999 and int(times.min()) < 50
+
+
 @torch.no_grad()
 def test_annotators_see_what_the_vae_makes_of_some_pictures_and_leave_the_others(chain: Chain) -> None:
     task: Any = make_task("parser", chain.context("parser"))

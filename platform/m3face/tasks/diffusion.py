@@ -31,7 +31,6 @@ _MEASURED_LATENTS = 512
 _FIRST_BATCHES = 64
 _LEARNS_FIRST = 1500  # steps of errors alone before the critic is heard
 _ROUGH = 0.25  # largest deviation that the decoder has to bear
-_EARLY, _EARLY_FROM = 0.3, 0.8  # share of samples drawn from the noisiest time steps, and where those begin
 _PLEASE = 0.3  # share of the critic's gradient in that of the errors
 
 
@@ -164,12 +163,9 @@ class VaeTask(Task):
 
 
 class _LatentTask(Task):
-    """What the UNet and the ControlNets share: noisy latents, words, target.
+    """What the UNet and the ControlNets share: noisy latents, words, target."""
 
-    Time steps are drawn evenly, but for a share of samples from the noisiest fifth alone. The colour of hair or skin
-    spreads over dozens of cells, so a trace of it outlives nearly all noise (at step 850 of 1000 it is plain to see).
-    Only beyond that have the words a say in it, and drawn evenly they would be heard in a seventh of the samples.
-    """
+    _EARLY, _EARLY_FROM = 0.0, 0.8  # share of samples drawn from the noisiest time steps alone, and where those begin
 
     def __init__(self, context: Context) -> None:
         self.context, self.faces, self.latents = context, context.faces, context.latents
@@ -185,7 +181,7 @@ class _LatentTask(Task):
             std = self.latents["std"][draw.index].astype(np.float32)
             clean.append((mean + std * draw.rng.standard_normal(mean.shape, dtype=np.float32)) * self.scale)
             noise.append(draw.rng.standard_normal(mean.shape, dtype=np.float32))
-            first = int(_EARLY_FROM * self.timesteps) if draw.rng.random() < _EARLY else 0
+            first = int(self._EARLY_FROM * self.timesteps) if draw.rng.random() < self._EARLY else 0
             times.append(int(draw.rng.integers(first, self.timesteps)))
         return {
             "clean": stack(clean).float(),
@@ -251,9 +247,14 @@ class UNetTask(_LatentTask):
     Where the map is shown, a cell of the latents weighs by the rarity of the labels in it, as in the VAE: background
     and clothes are half of all cells and hold the least of a face. A weight that is a function of what the network is
     shown leaves its best answer what it was.
+
+    Three samples in ten get a time step from the noisiest fifth. The colour of hair or skin spreads over dozens of
+    cells, so a trace of it outlives nearly all noise (at step 850 of 1000 it is plain to see). Only beyond that have
+    the words a say in it, and of time steps drawn evenly that is a seventh.
     """
 
     _SHOWN = 0.7
+    _EARLY = 0.3
 
     def __init__(self, context: Context) -> None:
         super().__init__(context)
