@@ -21,7 +21,8 @@ class Preset:
     """One row. `weights` is "pkg:NAME" (shipped in the package) or "dir:PATH".
 
     `cpu_threads` are those that one face is worth on a CPU: networks as small as `tiny` gain nothing from a second one
-    and wait ten times as long for each other where the cores are shared. None leaves it to torch.
+    and wait ten times as long for each other where the cores are shared. None leaves it to torch, as training
+    always does: its batches are large enough.
     """
 
     name: str
