@@ -24,7 +24,10 @@ from m3face.config import COMPONENTS
 from m3face.data.encoded import pictures, weights_key
 from m3face.engines import TorchEngine
 from m3face.errors import M3FaceError
-from m3face.tasks import diffusion, make_task
+from m3face.tasks import diffusion, make_task, vae
+from m3face.tasks.base import opinion, weighed
+from m3face.tasks.reader import LatentReader
+from m3face.tasks.tokens import shape_error
 from m3face.training import draws_of_step
 from m3face.training.run import newest_checkpoint, train
 from tests.chain import Chain, silent
@@ -40,7 +43,7 @@ PARTS = {
 }
 """Prefix of a trained parameter's name to the folder that holds it, where it is not the component's own."""
 
-SCAFFOLD = {"text_encoder": "word_reader.", "vae": "critic."}
+SCAFFOLD = {"text_encoder": "word_reader.", "vae": "critic.", "unet": "reader."}
 """Prefix of what is trained to help the training and thrown away at the export."""
 
 SETTLED = {"vae": {"network.flat.weight", "network.flat.bias"}}
@@ -168,7 +171,7 @@ def test_the_scale_of_the_latents_is_measured_and_kept(chain: Chain) -> None:
 def test_the_encoder_is_settled_before_the_first_step_and_the_critic_is_heard_late(
     chain: Chain, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(diffusion, "_LEARNS_FIRST", 2)
+    monkeypatch.setattr(vae, "_LEARNS_FIRST", 2)
     context = chain.context("vae")
     task: Any = make_task("vae", context)
     engine = TorchEngine(task.module, task.losses, context.train, device="cpu")
@@ -199,13 +202,56 @@ def test_what_never_had_a_gradient_resumes_too(chain: Chain, tmp_path: Path) -> 
     assert all(torch.equal(p, resumed.parameters[name]) for name, p in unbroken.parameters.items())
 
 
-def test_pleasing_the_critic_teaches_it_nothing(chain: Chain) -> None:
-    task: Any = make_task("vae", chain.context("vae"))
-    picture = torch.rand(1, 3, 128, 128).requires_grad_()
-    task.module.opinion(picture).mean().backward()
-    assert bool(picture.grad.abs().sum() > 0)  # type: ignore[union-attr]
-    assert all(p.grad is None for p in task.module.critic.parameters())
-    assert torch.equal(task.module.opinion(picture), task.module.critic(picture))
+def test_the_reader_of_latents_is_heard_late(chain: Chain, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(diffusion, "_READS_FIRST", 2)
+    context = chain.context("unet")
+    task: Any = make_task("unet", context)
+    engine = TorchEngine(task.module, task.losses, context.train, device="cpu")
+    for step in range(3):
+        metrics = engine.step(task.batch(draws_of_step(step, batch_size=4, count=task.count, seed=0)))
+        assert ("read" in metrics) == (step >= 2)
+
+
+def test_a_reader_of_latents_sees_only_what_lies_at_its_points() -> None:
+    """Its points are not told: where latents are alike, far from a border, it does not matter where they lie."""
+    torch.manual_seed(0)
+    reader, latents = LatentReader(4), torch.randn(2, 4, 24, 24)
+    first, second = torch.full((2, 68, 2), 0.25), torch.full((2, 68, 2), 0.75)
+    assert not torch.allclose(reader(latents, first), reader(latents, second))
+    alike = torch.zeros_like(latents)
+    middle = [reader(alike, torch.full((2, 68, 2), at)) for at in (0.45, 0.55)]
+    assert torch.allclose(*middle, atol=1e-5)
+
+
+@pytest.mark.parametrize("component", ["vae", "unet"])
+def test_pleasing_a_helper_teaches_it_nothing(component: str, chain: Chain) -> None:
+    task: Any = make_task(component, chain.context(component))
+    helper: nn.Module = task.module.critic if component == "vae" else task.module["reader"]
+    shown = torch.rand(1, 3, 128, 128) if component == "vae" else torch.rand(1, 24, 16, 16)
+    more = () if component == "vae" else (torch.rand(1, 68, 2),)
+    shown.requires_grad_()
+    opinion(helper, shown, *more).mean().backward()
+    assert shown.grad is not None and bool(shown.grad.abs().sum() > 0)
+    assert all(p.grad is None for p in helper.parameters())
+    assert torch.equal(opinion(helper, shown, *more), helper(shown, *more))
+
+
+def test_a_wish_weighs_its_share_of_the_errors() -> None:
+    at = torch.randn(3, 5).requires_grad_()
+    errors, wish = (at * 7).square().mean(), at.sin().sum()
+    norms = [
+        torch.autograd.grad(x, at, retain_graph=True)[0].norm() for x in (errors, weighed(wish, errors, at, share=0.3))
+    ]
+    assert torch.isclose(norms[1], 0.3 * norms[0])
+
+
+def test_the_error_of_a_shape_knows_neither_place_nor_size() -> None:
+    """An eye that lies elsewhere is the same eye; one half as high is another, by the same share at any size."""
+    eye = torch.tensor([[0.0, 0.0], [1, -1], [2, -1], [3, 0], [2, 1], [1, 1]])[None] / 100
+    assert float(shape_error(torch.full_like(eye, 0.05), eye)) < 1e-6
+    narrow = eye * torch.tensor([1.0, 0.5]) - eye
+    errors = [float(shape_error(narrow * size, eye * size)) for size in (1, 4)]
+    assert errors[0] > 0.1 and math.isclose(*errors, rel_tol=1e-5)
 
 
 def test_latents_outlive_a_better_decoder_but_not_another_encoder(chain: Chain, tmp_path: Path) -> None:
@@ -264,9 +310,7 @@ def test_a_cell_weighs_by_its_labels_where_the_map_is_shown(chain: Chain) -> Non
 @pytest.mark.parametrize(("component", "share"), [("unet", 0.3 + 0.7 * 0.2), ("controlnet_mask", 0.2)])
 def test_the_unet_sees_more_of_the_noisiest_steps(component: str, share: float, chain: Chain) -> None:
     task: Any = make_task(component, chain.context(component))
-    times = torch.cat(
-        [task.batch(draws_of_step(s, batch_size=96, count=task.count, seed=1))["time"] for s in range(8)]
-    )
+    times = torch.cat([task.batch(draws_of_step(s, batch_size=96, count=task.count, seed=1))["time"] for s in range(8)])
     assert abs(float((times >= 800).float().mean()) - share) < 0.06  # four deviations of 768 draws
     assert int(times.max()) <= 999 and int(times.min()) < 50
 

@@ -21,6 +21,9 @@ from m3face.data.store import ArrayStore
 from m3face.faces import CLASSES
 from m3face.presets import Preset, weights_folder
 
+HEAVIEST = 10.0
+"""The most that a pixel of a rare label weighs in a picture or its latents."""
+
 _COUNTED_MAPS = 500
 _WORDS = ("text_encoder", "tokenizer")
 
@@ -189,3 +192,16 @@ def class_weight(faces: ArrayStore, *, power: float) -> Tensor:
     share = np.bincount(maps.ravel(), minlength=len(CLASSES)) / maps.size
     weight = np.clip(share, 1e-4, None) ** -power
     return torch.tensor(weight / (weight * share).sum(), dtype=torch.float32)
+
+
+def opinion(network: nn.Module, *given: Tensor) -> Tensor:
+    """What `network` says, as something to please: it learns nothing from this."""
+    fixed = {name: p.detach() for name, p in network.named_parameters()}
+    said: Tensor = torch.func.functional_call(network, fixed, given)
+    return said
+
+
+def weighed(wish: Tensor, errors: Tensor, at: Tensor, *, share: float) -> Tensor:
+    """The loss `wish`, scaled so that its gradient at `at` is `share` of that of `errors` (VQGAN, equation 7)."""
+    by_errors, by_wish = (torch.autograd.grad(loss, at, retain_graph=True)[0].norm() for loss in (errors, wish))
+    return share * (by_errors / by_wish.clamp(min=1e-9)) * wish

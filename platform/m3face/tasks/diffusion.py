@@ -1,4 +1,4 @@
-"""Pictures: the VAE, the latent diffusion UNet and its two ControlNets (M3Face section 3.1, ControlNet).
+"""Latents: the diffusion UNet and its two ControlNets (M3Face section 3.1, ControlNet).
 
 Odd here: the landmark ControlNet trains with the frozen mask ControlNet beside it half the time, so that their sum,
 which the user gets who gives both, has been seen. Latents are drawn from the cached posterior anew each time.
@@ -6,7 +6,7 @@ which the user gets who gives both, has been seen. Latents are drawn from the ca
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,149 +17,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from m3face import checkpoints
-from m3face.data.encoded import pictures
 from m3face.models.controlnet import condition_side
-from m3face.models.vae import FaceVae
 from m3face.models.vq import landmark_picture, map_picture
-from m3face.tasks.base import Batch, Context, Draw, Task, class_weight, stack
+from m3face.tasks.base import HEAVIEST, Batch, Context, Draw, Task, class_weight, opinion, stack, weighed
+from m3face.tasks.reader import LatentReader, surprise
 
-_HEAVIEST = 10.0  # the most that a pixel of a rare label weighs
-_PYRAMID = (1.0, 2.0, 2.0)  # weight of the Laplacian bands, finest first
-_OPPONENT = ((0.5, 0.5, 0.5), (1.0, -1.0, 0.0), (-0.5, -0.5, 1.0))  # brightness, red against green, blue against both
-_TINT = 4.0  # weight of the squared error of what is left under the bands
-_MEASURED_LATENTS = 512
-_FIRST_BATCHES = 64
-_LEARNS_FIRST = 1500  # steps of errors alone before the critic is heard
-_ROUGH = 0.25  # largest deviation that the decoder has to bear
-_PLEASE = 0.3  # share of the critic's gradient in that of the errors
-
-
-def _laplacian(picture: Tensor, levels: int) -> list[Tensor]:
-    bands = []
-    for _ in range(levels):
-        small = F.avg_pool2d(picture, 2)
-        bands.append(picture - F.interpolate(small, scale_factor=2.0, mode="bilinear", align_corners=False))
-        picture = small
-    return [*bands, picture]
-
-
-class _Critic(nn.Module):
-    """Patches of a picture: real or not. One logit for each 8 x 8 or so, and no statistics across a batch."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.layers = nn.Sequential(
-            nn.Conv2d(12, 32, 3, padding=1),
-            nn.SiLU(),
-            nn.Conv2d(32, 64, 4, stride=2, padding=1),
-            nn.GroupNorm(4, 64),
-            nn.SiLU(),
-            nn.Conv2d(64, 96, 4, stride=2, padding=1),
-            nn.GroupNorm(4, 96),
-            nn.SiLU(),
-            nn.Conv2d(96, 1, 3, padding=1),
-        )
-
-    def forward(self, pictures: Tensor) -> Tensor:
-        return self.layers(F.pixel_unshuffle(pictures, 2)).float()
-
-
-class _Judged(nn.Module):
-    """A VAE with its critic, which helps the training and is thrown away, and the steps that it has seen."""
-
-    age: Tensor
-
-    def __init__(self, network: FaceVae) -> None:
-        super().__init__()
-        self.network, self.critic = network, _Critic()
-        self.register_buffer("age", torch.zeros((), dtype=torch.long))
-
-    def opinion(self, pictures: Tensor) -> Tensor:
-        """What the critic says, as something to please: it learns nothing from this."""
-        fixed = {name: p.detach() for name, p in self.critic.named_parameters()}
-        return torch.func.functional_call(self.critic, fixed, (pictures,))
-
-
-class VaeTask(Task):
-    """L1 on the picture and on its Laplacian bands, so that strands and lashes count.
-
-    Errors are measured in opponent colours and, on the coarse remainder, squared: in RGB the shared brightness
-    outweighs colour so far that a small network leaves green and purple grey for thousands of steps. A pixel weighs
-    by the rarity of its label, since an eye is a few pixels and what a face is known by (CodeFormer and its kin
-    weigh eyes and mouth likewise).
-
-    The encoder is settled before the first step (`FaceVae.start`), so whatever learns in its latents stays valid. The
-    decoder learns from rougher latents than the encoder's, since those that a UNet leaves are not clean, and after
-    `_LEARNS_FIRST` steps to please a critic of patches too (weighed by the ratio of the gradients: VQGAN, equation 7),
-    since the mean of all sharp pictures is a soft one.
-    """
-
-    module: _Judged
-
-    def __init__(self, context: Context) -> None:
-        self.faces = context.faces
-        self.count = len(self.faces)
-        network: Any = context.network("vae")
-        self.module = _Judged(network)
-        self.class_weight = class_weight(self.faces, power=0.5).clamp(max=_HEAVIEST)
-        side = int(self.faces.key["size"]) // network.downscale
-        self.latent = (int(network.config["latent_channels"]), side, side)
-
-    def batch(self, draws: Sequence[Draw]) -> Batch:
-        return {
-            "picture": pictures(np.stack([self.faces["image"][d.index] for d in draws])),
-            "label_map": stack([self.faces["label_map"][d.index] for d in draws]),
-            "noise": stack([d.rng.standard_normal(self.latent, dtype=np.float32) for d in draws]),
-            "rough": torch.tensor([d.rng.random() for d in draws]).float().view(-1, 1, 1, 1),
-        }
-
-    def begin(self, batches: Callable[[int], Batch]) -> None:
-        seen = [batches(step) for step in range(_FIRST_BATCHES)]
-        maps = torch.cat([b["label_map"] for b in seen]).long()
-        self.module.network.start(torch.cat([b["picture"] for b in seen]), self.class_weight[maps].unsqueeze(1))
-
-    def losses(self, module: nn.Module, batch: Batch) -> dict[str, Tensor]:
-        judged: Any = module
-        picture = batch["picture"].contiguous(memory_format=torch.channels_last)
-        heard = int(judged.age) >= _LEARNS_FIRST
-        judged.age += 1
-        with torch.no_grad():
-            posterior = judged.network.encode(picture).latent_dist
-        deviation = posterior.std + _ROUGH * batch["rough"]
-        decoded = judged.network.decode(posterior.mean + deviation * batch["noise"]).sample.float()
-        parts = self._errors(decoded, batch)
-        loss = parts["plain"] + parts["sharp"] + parts["tint"]
-        real, made = judged.critic(picture), judged.critic(decoded.detach())
-        parts["critic"] = (F.softplus(-real) + F.softplus(made)).mean()
-        if heard:
-            please = -judged.opinion(decoded).mean()
-            by_error, by_critic = (torch.autograd.grad(x, decoded, retain_graph=True)[0].norm() for x in (loss, please))
-            loss = loss + _PLEASE * (by_error / by_critic.clamp(min=1e-9)) * please
-            parts["please"] = please
-        return {"loss": loss + parts["critic"], **parts}
-
-    def _errors(self, decoded: Tensor, batch: Batch) -> dict[str, Tensor]:
-        opponent = torch.tensor(_OPPONENT, device=decoded.device)
-        error = torch.einsum("oc,bchw->bohw", opponent, decoded - batch["picture"])
-        weight = self.class_weight.to(decoded.device)[batch["label_map"].long()].unsqueeze(1)
-        plain = (weight * error.abs()).mean()
-        *bands, rest = _laplacian(error, len(_PYRAMID))
-        sharp = torch.zeros((), device=decoded.device)
-        for power, band in zip(_PYRAMID, bands, strict=True):
-            sharp = sharp + power * (weight * band.abs()).mean()
-            weight = F.avg_pool2d(weight, 2)
-        return {"plain": plain, "sharp": sharp, "tint": _TINT * rest.square().mean()}
-
-    @torch.no_grad()
-    def export(self, root: Path) -> None:
-        """Also measures the standard deviation of the latents and stores its inverse as `scaling_factor`."""
-        vae = self.module.network
-        found = []
-        for first in range(0, min(_MEASURED_LATENTS, self.count), 32):
-            last = min(first + 32, self.count)
-            found.append(vae.encode(pictures(self.faces["image"][first:last]).to(vae.device)).latent_dist.mean)
-        vae.register_to_config(scaling_factor=float(1.0 / torch.cat(found).float().std()))
-        checkpoints.save("vae", vae, root)
+_ROUGH = 0.25  # largest deviation of the latents that the reader learns from
+_LEGIBLE = 0.5  # share of the gradient of the reader in that of the errors
+_READS_FIRST = 800  # steps before the UNet hears the reader
 
 
 class _LatentTask(Task):
@@ -251,6 +116,12 @@ class UNetTask(_LatentTask):
     Three samples in ten get a time step from the noisiest fifth. The colour of hair or skin spreads over dozens of
     cells, so a trace of it outlives nearly all noise (at step 850 of 1000 it is plain to see). Only beyond that have
     the words a say in it, and of time steps drawn evenly that is a seventh.
+
+    With conditions, a reader of clean latents learns beside the networks, and the clean latents that they predict shall
+    read as the face does (an auxiliary classifier: Odena et al. 2017; here on the prediction of every step, weighed by
+    the share of signal in what the UNet was given). Age is some wrinkles and the colour of eyes a few pixels: the mean
+    error of a face hardly tells whether they are there. The judges of the evaluation are other networks, which look at
+    pictures.
     """
 
     _SHOWN = 0.7
@@ -259,9 +130,12 @@ class UNetTask(_LatentTask):
     def __init__(self, context: Context) -> None:
         super().__init__(context)
         self.conditions = context.train.conditions
-        self.class_weight = class_weight(self.faces, power=0.5).clamp(max=_HEAVIEST)
+        self.class_weight = class_weight(self.faces, power=0.5).clamp(max=HEAVIEST)
         unet: Any = context.network("unet")
         held: dict[str, nn.Module] = {name: _new_controlnet(unet, context, name) for name in self.conditions}
+        if held:
+            torch.manual_seed(context.seed)
+            held["reader"] = LatentReader(int(unet.config["in_channels"]))
         self.module = nn.ModuleDict({"unet": unet, **held})
 
     def batch(self, draws: Sequence[Draw]) -> Batch:
@@ -270,6 +144,8 @@ class UNetTask(_LatentTask):
             return batch
         for name in self.conditions:
             batch[f"with_{name}"] = torch.tensor([d.rng.random() < self._SHOWN for d in draws])
+        batch["attributes"] = stack([self.faces["attributes"][d.index] for d in draws]).long()
+        batch["points"] = stack([self.faces["landmarks"][d.index] for d in draws]) / int(self.faces.key["size"])
         networks: Any = self.module
         return batch | self._drawn_conditions(draws, networks["landmarks"] if "landmarks" in self.conditions else None)
 
@@ -300,7 +176,30 @@ class UNetTask(_LatentTask):
         each = error.detach().flatten(1).mean(1)
         held = torch.stack([batch[f"with_{name}"] for name in self.conditions]).all(0).float()
         loss = (self._weight(batch, error.shape[-1]) * error).mean()
-        return {"loss": loss, "plain": each.mean(), "held": (each * held).sum() / held.sum().clamp(min=1)}
+        parts = {"plain": each.mean(), "held": (each * held).sum() / held.sum().clamp(min=1)}
+        return {"loss": loss + self._legible(networks["reader"], batch, noisy, predicted, loss, parts), **parts}
+
+    def _legible(
+        self,
+        reader: LatentReader,
+        batch: Batch,
+        noisy: Tensor,
+        predicted: Tensor,
+        loss: Tensor,
+        parts: dict[str, Tensor],
+    ) -> Tensor:
+        """The loss of the reader and, once it can read, of what it makes of the prediction; adds both to `parts`."""
+        signal = self.scheduler.alphas_cumprod.to(noisy.device)[batch["time"]]
+        rough = _ROUGH * (batch["time"] / self.timesteps).view(-1, 1, 1, 1)
+        heard = int(reader.age) >= _READS_FIRST
+        reader.age += 1
+        said = reader(batch["clean"] + rough * batch["noise"], batch["points"])
+        parts["reader"] = surprise(said, batch["attributes"]).mean()
+        if not heard:
+            return parts["reader"]
+        clean = signal.sqrt().view(-1, 1, 1, 1) * noisy - (1 - signal).sqrt().view(-1, 1, 1, 1) * predicted
+        parts["read"] = (signal * surprise(opinion(reader, clean, batch["points"]), batch["attributes"])).mean()
+        return parts["reader"] + weighed(parts["read"], loss, predicted, share=_LEGIBLE)
 
     def _weight(self, batch: Batch, side: int) -> Tensor:
         """What the cells of the latents weigh, [B, 1, side, side]: 1 where the map is not shown."""

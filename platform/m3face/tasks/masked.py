@@ -2,8 +2,8 @@
 
 Odd here: the share masked follows the sampler's own cosine; with probability 0.15 it is a rectangle of cells, as in
 the authors' code, which is what editing a region needs. In 30 % of the samples one modality is known and the other
-masked, wholly or (half of the time) in part, so that each completes the other. Label smoothing stays within a
-position's own modality.
+masked, wholly or (half of the time) in part, so that each completes the other. Labels are not smoothed: the sampler
+draws from these very distributions, and a tenth of their mass on any token at all is a tenth of its draws.
 """
 
 from __future__ import annotations
@@ -24,7 +24,6 @@ from m3face.tasks.base import Batch, Context, Draw, Task, stack
 
 _RECTANGLE = 0.15
 _ONE_GIVEN = 0.3
-_SMOOTHING = 0.1
 _IGNORE = -100
 
 
@@ -80,7 +79,7 @@ class MaskedTransformerTask(Task):
         ):
             own = logits[:, first:last, :, offset::2]
             target = torch.where(hidden[:, :, offset::2], ids[:, :, offset::2] - first, _IGNORE)
-            part = F.cross_entropy(own, target, ignore_index=_IGNORE, label_smoothing=_SMOOTHING, reduction="sum")
+            part = F.cross_entropy(own, target, ignore_index=_IGNORE, reduction="sum")
             parts[name] = part.detach() / hidden[:, :, offset::2].sum().clamp(min=1)
             total = total + part
         return {"loss": total / hidden.sum(), **parts}

@@ -6,9 +6,10 @@ from collections.abc import Callable
 
 from m3face.tasks.annotators import AttributeClassifierTask, IdentityEmbedderTask, LandmarkDetectorTask, ParserTask
 from m3face.tasks.base import Context, Task
-from m3face.tasks.diffusion import ControlNetTask, UNetTask, VaeTask
+from m3face.tasks.diffusion import ControlNetTask, UNetTask
 from m3face.tasks.masked import MaskedTransformerTask
 from m3face.tasks.tokens import LandmarkTokensTask, MapTokensTask
+from m3face.tasks.vae import VaeTask
 from m3face.tasks.words import TextEncoderTask
 
 _TASKS: dict[str, Callable[[Context], Task]] = {
