@@ -72,8 +72,10 @@ class FaceVae(AutoencoderKL):
         """Principal components of the patches of `pictures` [B, 3, S, S] under pixels' `weight` [B, 1, S, S].
 
         A component of standard deviation d gets the scale of its square root: diffusion in the latents then meets
-        coarse before fine, as in pixels, but details are not drowned.
+        coarse before fine, as in pixels, but details are not drowned. The stock encoder has no such beginning.
         """
+        if self.config["fold"] == 1:
+            return
         patches = F.unfold(pictures, self.downscale, stride=self.downscale).transpose(1, 2).flatten(0, 1).double()
         heavy = F.unfold(weight, self.downscale, stride=self.downscale).transpose(1, 2).mean(2).flatten().double()
         tint = ((patches * heavy[:, None]).sum(0) / heavy.sum()).view(3, -1).mean(1)
