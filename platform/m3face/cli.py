@@ -2,6 +2,7 @@
 
 Odd here: nothing heavy is imported at the top (no numpy, no torch), so that `--help` and a mistyped option answer at
 once. A command is a function in `COMMANDS`; one with much to say lives in a module of its own, which imports as little.
+`data` is a group of two.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from m3face.doctor import doctor
 from m3face.errors import M3FaceError
 from m3face.evaluate import evaluate
 from m3face.generate import demo, generate
+from m3face.inspect_data import data
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -159,6 +161,7 @@ COMMANDS: tuple[Callable[..., None], ...] = (generate, demo, synth, train, evalu
 
 for _command in COMMANDS:
     app.command()(_command)
+app.add_typer(data)
 
 
 def _known(error: Exception) -> M3FaceError | None:

@@ -219,8 +219,8 @@ def test_a_reader_of_latents_sees_only_what_lies_at_its_points() -> None:
     first, second = torch.full((2, 68, 2), 0.25), torch.full((2, 68, 2), 0.75)
     assert not torch.allclose(reader(latents, first), reader(latents, second))
     alike = torch.zeros_like(latents)
-    middle = [reader(alike, torch.full((2, 68, 2), at)) for at in (0.45, 0.55)]
-    assert torch.allclose(*middle, atol=1e-5)
+    left, right = (reader(alike, torch.full((2, 68, 2), at)) for at in (0.45, 0.55))
+    assert torch.allclose(left, right, atol=1e-5)
 
 
 @pytest.mark.parametrize("component", ["vae", "unet"])

@@ -138,7 +138,7 @@ def test_a_failure_half_way_leaves_nothing_behind(tmp_path: Path):
 
 
 def test_no_person_is_in_two_splits():
-    from m3face.data.imagefolder import split_of
+    from m3face.data.splitting import split_of
 
     splits = [split_of(f"p{i}") for i in range(4000)]
     shares = {name: splits.count(name) / len(splits) for name in ("train", "validation", "test")}

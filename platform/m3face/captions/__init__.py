@@ -3,6 +3,7 @@
 Odd here: the words are data (`lexicons/<code>.yaml`); the code knows no language.
 """
 
+from m3face.captions.asking import QUESTION_KINDS, Asked, ask
 from m3face.captions.choosing import choose_keys
 from m3face.captions.detection import detect_language
 from m3face.captions.grammar import STYLES, Caption, caption, realise
@@ -13,9 +14,12 @@ from m3face.captions.parsing import parse
 from m3face.captions.text import normalise
 
 __all__ = [
+    "QUESTION_KINDS",
     "STYLES",
+    "Asked",
     "Caption",
     "Lexicon",
+    "ask",
     "available_languages",
     "caption",
     "choose_keys",

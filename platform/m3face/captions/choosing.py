@@ -45,15 +45,15 @@ _DENIABLE: tuple[tuple[str, str], ...] = (
 )
 
 
-def _hidden(attributes: Mapping[str, str]) -> set[str]:
+def hidden(attributes: Mapping[str, str]) -> set[str]:
     """Attributes that cannot be seen on this face."""
-    hidden: set[str] = set()
-    if attributes["hair_length"] == "bald":
-        hidden.update(WITHOUT_HAIR)
-        hidden.add("hair_colour")
-    if attributes["bangs"] == "yes" or attributes["hat"] == "yes":
-        hidden.add("hairline")
-    return hidden
+    unseen: set[str] = set()
+    if attributes.get("hair_length") == "bald":
+        unseen.update(WITHOUT_HAIR)
+        unseen.add("hair_colour")
+    if attributes.get("bangs") == "yes" or attributes.get("hat") == "yes":
+        unseen.add("hairline")
+    return unseen
 
 
 def _sample(weighted: Mapping[str, float], count: int, rng: np.random.Generator) -> list[str]:
@@ -71,20 +71,23 @@ def _sample(weighted: Mapping[str, float], count: int, rng: np.random.Generator)
 def choose_keys(
     attributes: Mapping[str, str], rng: np.random.Generator, *, count: int | None = None
 ) -> tuple[str, ...]:
-    """A random subset of the keys that are true of the face, in random order."""
+    """A random subset of the keys that are true of the face, in random order.
+
+    Of attributes that `attributes` does not name nothing is said; the more it names, the more can be.
+    """
     if count is None:
         count = 1 + bisect(_COUNT_STEPS, rng.random() * _COUNT_STEPS[-1])
-    hidden = _hidden(attributes)
+    unseen = hidden(attributes)
     keys: list[str] = []
-    if count > 0 and rng.random() < (_GENDER_SHARE if count > 1 else 0.5):
+    if count > 0 and rng.random() < (_GENDER_SHARE if count > 1 else 0.5) and "gender" in attributes:
         keys.append(f"gender.{attributes['gender']}")
-    if len(keys) < count and rng.random() < _AGE_SHARE:
+    if len(keys) < count and rng.random() < _AGE_SHARE and "age" in attributes:
         keys.append(f"age.{attributes['age']}")
     present: dict[str, float] = {}
     absent: dict[str, float] = {}
-    unexpected = _UNEXPECTED_ABSENCES[attributes["gender"]]
+    unexpected = _UNEXPECTED_ABSENCES.get(attributes.get("gender", ""), frozenset())
     for name, attribute in ATTRIBUTES.items():
-        if name in hidden or name in ("gender", "age"):
+        if name not in attributes or name in unseen or name in ("gender", "age"):
             continue
         value = attributes[name]
         if value != attribute.absent:
@@ -98,7 +101,7 @@ def choose_keys(
     denials = {
         f"not.{name}.{value}": 1.0
         for name, value in _DENIABLE
-        if name not in hidden and attributes[name] != value
+        if name in attributes and name not in unseen and attributes[name] != value
     }
     # one does not say both that hair is blond and that it is not red
     for key in _sample(denials, min(denied, 2), rng):

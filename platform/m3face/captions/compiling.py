@@ -73,10 +73,10 @@ class Problem:
 
 def compile_lexicon(language: str, data: Any) -> tuple[Lexicon | None, tuple[Problem, ...]]:
     """The lexicon, or None where the file's outline is broken, and all problems found."""
-    return _Compiler(language, data).run()
+    return Compiler(language, data).run()
 
 
-class _Compiler:
+class Compiler:
     """One run over one file; `problems` grows on the way."""
 
     def __init__(self, language: str, data: Any) -> None:

@@ -3,6 +3,7 @@
 Odd here: no torch is imported on this path, so `--help` and bad input answer at once. Unknown keys are errors.
 """
 
+from m3face.config.loading import load_settings, one_line
 from m3face.config.schema import (
     COMPONENTS,
     Closed,
@@ -11,7 +12,6 @@ from m3face.config.schema import (
     RunConfig,
     TrainConfig,
     load_config,
-    one_line,
 )
 
 __all__ = [
@@ -22,5 +22,6 @@ __all__ = [
     "RunConfig",
     "TrainConfig",
     "load_config",
+    "load_settings",
     "one_line",
 ]

@@ -8,7 +8,6 @@ a dataset; the split follows the *person*, so no person is in two splits.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -24,6 +23,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from m3face import __version__
 from m3face.captions import caption
+from m3face.data.splitting import split_of
 from m3face.errors import OutputError
 from m3face.faces import LANGUAGES, LabelMap, Landmarks
 
@@ -45,12 +45,6 @@ class LabelledFace(Protocol):
     def attributes(self) -> Mapping[str, str]: ...
     @property
     def identity(self) -> str: ...
-
-
-def split_of(identity: str) -> str:
-    """`train` (90 %), `validation` or `test` (5 % each), always the same for the same person."""
-    place = int.from_bytes(hashlib.sha256(str(identity).encode()).digest()[:8], "big") % 100
-    return "train" if place < 90 else "validation" if place < 95 else "test"
 
 
 def face_row(face: LabelledFace, index: int, *, seed: int) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from m3face.data.filtering import laplacian_energy as laplacian_energy
 from m3face.faces import CLASSES, GROUPS, ID, LabelMap, Landmarks
 
 _Z = 1.959964
@@ -82,14 +83,6 @@ def points_on_map(points: Landmarks, label_map: LabelMap, *, reach: float = 0.03
 def cosine(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
     """Cosine of two vectors."""
     return float(one @ other / (np.linalg.norm(one) * np.linalg.norm(other)))
-
-
-def laplacian_energy(picture: NDArray[np.uint8]) -> float:
-    """Mean squared response of the 4-neighbour Laplacian on the grey picture [S, S, 3]: how much fine detail."""
-    grey = picture.astype(np.float32).mean(2)
-    centre = grey[1:-1, 1:-1]
-    laplacian = 4 * centre - grey[:-2, 1:-1] - grey[2:, 1:-1] - grey[1:-1, :-2] - grey[1:-1, 2:]
-    return float((laplacian**2).mean())
 
 
 def kernel_distance(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:

@@ -12,6 +12,7 @@ from m3face.faces.attributes import (
     Attribute,
     Mention,
     absence,
+    from_celeba,
     to_celeba,
 )
 from m3face.faces.labels import (
@@ -67,6 +68,7 @@ __all__ = [
     "draw_landmarks",
     "flip_landmarks",
     "flip_map",
+    "from_celeba",
     "from_colours",
     "resize_landmarks",
     "resize_map",

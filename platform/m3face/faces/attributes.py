@@ -179,3 +179,28 @@ def to_celeba(attributes: Mapping[str, str]) -> dict[str, bool]:
     if attributes["hair_length"] == "bald":
         labels |= dict.fromkeys(_SHOWN_BY_HAIR, False)
     return labels
+
+
+def from_celeba(labels: Mapping[str, bool]) -> dict[str, str]:
+    """What CelebA's labels say for certain of a face: some of our attributes, each with its value.
+
+    A value counts if a yes names it and no other label denies it, or if the labels deny whatever else the attribute
+    could be and it is "not there" or one of two. What stays open (Smiling does not say how much) or contradicts
+    itself (two hair colours, a bald head with bangs) is left out. Labels may be missing; `Attractive` and `Blurry` say
+    nothing.
+    """
+    open_values = {name: list(attribute.values) for name, attribute in ATTRIBUTES.items()}
+    said: set[tuple[str, str]] = set()
+    for label, (name, ones) in _CELEBA.items():
+        if label in labels:
+            open_values[name] = [v for v in open_values[name] if (v in ones) == labels[label]]
+            said |= {(name, value) for value in ones if labels[label]}
+    if labels.get("Bald") and any(labels.get(label) for label in _SHOWN_BY_HAIR):
+        for name in ("hair_length", *(_CELEBA[label][0] for label in _SHOWN_BY_HAIR)):
+            open_values[name] = []
+    return {
+        name: values[0]
+        for name, values in open_values.items()
+        if len(values) == 1
+        and ((name, values[0]) in said or values[0] == ATTRIBUTES[name].absent or len(ATTRIBUTES[name].values) == 2)
+    }
