@@ -174,14 +174,24 @@ def test_every_make_target_in_the_documents_exists():
 
 
 def test_every_run_file_is_valid():
-    from m3face.config import COMPONENTS, load_config
+    from m3face.config import COMPONENTS, Closed, load_config, load_settings
+    from m3face.config.dataset import PreprocessConfig
+    from m3face.config.generate import GenerateConfig
+    from m3face.config.precompute import PrecomputeConfig
 
+    jobs: dict[str, type[Closed]] = {
+        "preprocess": PreprocessConfig,
+        "precompute": PrecomputeConfig,
+        "generate": GenerateConfig,
+    }
     files = sorted((ROOT / "jobs" / "configs").glob("*.yaml"))
-    assert files
-    trained = [load_config(path).train.component for path in files]
-    for path, component in zip(files, trained, strict=True):
-        assert path.stem.endswith(component), path.name
-    assert set(trained) <= set(COMPONENTS)
+    trained = {path.stem.removeprefix("tiny_"): path for path in files if path.stem.startswith("tiny_")}
+    assert set(trained) == set(COMPONENTS)
+    assert all(load_config(path).train.component == component for component, path in trained.items())
+    others = [path for path in files if path not in trained.values()]
+    assert {path.stem.split("_")[0] for path in others} == set(jobs)
+    for path in others:
+        load_settings(jobs[path.stem.split("_")[0]], path)
 
 
 def test_make_tiny_finds_a_file_for_every_network():

@@ -11,6 +11,7 @@ from m3face.config.schema import (
     DataConfig,
     RunConfig,
     TrainConfig,
+    Workplace,
     load_config,
 )
 
@@ -21,6 +22,7 @@ __all__ = [
     "DataConfig",
     "RunConfig",
     "TrainConfig",
+    "Workplace",
     "load_config",
     "load_settings",
     "one_line",

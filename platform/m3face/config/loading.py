@@ -1,7 +1,12 @@
-"""How a YAML file plus `--set a.b=c` becomes a settings tree of any closed model, and how a wrong one is named."""
+"""How a YAML file plus `--set a.b=c` becomes a settings tree of any closed model, and how a wrong one is named.
+
+Odd here: only true and false are truth values, as in YAML 1.2. To the 1.1 of PyYAML `on` and `no` are too, so a key
+called `on` would be no name and Norwegian no language.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -12,6 +17,20 @@ from pydantic import BaseModel, ValidationError
 from m3face.errors import ConfigError
 
 Model = TypeVar("Model", bound=BaseModel)
+
+
+class _Loader(yaml.SafeLoader):
+    """Plain values, with the truth values of YAML 1.2."""
+
+    yaml_implicit_resolvers = {
+        first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:bool"]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:bool", re.compile(r"^(true|True|TRUE|false|False|FALSE)$"), list("tTfF")
+)
 
 
 def one_line(error: ValidationError, *, where: str) -> ConfigError:
@@ -28,7 +47,7 @@ def _parse_override(text: str) -> tuple[list[str], Any]:
     if not separator or not path:
         raise ConfigError("--set", f"{text!r}", "KEY.KEY=VALUE", "for example --set train.steps=100")
     try:
-        return path.split("."), yaml.safe_load(value)
+        return path.split("."), yaml.load(value, _Loader)
     except yaml.YAMLError:
         raise ConfigError("--set", f"{text!r}", "a YAML value", "for example --set train.steps=100") from None
 
@@ -40,7 +59,7 @@ def load_settings(model: type[Model], path: str | Path, overrides: Sequence[str]
     """
     path = Path(path)
     try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+        tree = yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except OSError as error:
         raise ConfigError("config", f"{path}: {error.strerror}", "a readable YAML file") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -28,6 +28,8 @@ Component = Literal[
 
 COMPONENTS: tuple[str, ...] = get_args(Component)
 
+_RENDERED = 16000
+
 
 class Closed(BaseModel):
     """Base of every settings and request model: unknown keys are errors, values never change."""
@@ -36,13 +38,35 @@ class Closed(BaseModel):
 
 
 class DataConfig(Closed):
-    """Which faces to learn from. The synthetic source renders them once into the cache folder."""
+    """Which faces to learn from: rendered ones, made once in the cache folder, or one split of a dataset."""
 
-    source: Literal["synthetic"] = Field(default="synthetic", description="where the faces come from")
-    count: int = Field(default=16000, ge=2, description="number of faces")
-    seed: int = Field(default=1, ge=1, description="seed of the people; 0 is kept for held-out people")
+    source: Literal["synthetic", "dataset"] = Field(default="synthetic", description="rendered people, or a dataset")
+    path: str = Field(default="", description="dataset: folder or s3:// address that jobs/preprocess.py wrote")
+    split: Literal["train", "validation", "test"] = Field(default="train", description="dataset: which of its splits")
+    count: int | None = Field(
+        default=None, ge=2, description=f"number of faces; {_RENDERED} rendered ones, or the whole split, unless set"
+    )
+    seed: int = Field(default=1, ge=1, description="seed of rendered people; 0 is kept for held-out people")
     size: int = Field(default=128, ge=64, le=512, description="pixels a side; that of the preset")
     captions_per_face: int = Field(default=2, ge=1, le=64, description="captions drawn for each face")
+    flip: bool = Field(
+        default=False, description="UNet, ControlNets and transformer see every second face mirrored, words unchanged"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _rendered_faces_are_counted(cls, given: Any) -> Any:
+        if isinstance(given, dict) and given.get("source", "synthetic") == "synthetic" and given.get("count") is None:
+            return {**given, "count": _RENDERED}
+        return given
+
+    @model_validator(mode="after")
+    def _only_a_dataset_has_a_place(self) -> DataConfig:
+        if self.source == "dataset" and not self.path:
+            raise ValueError("data.path is empty: data.source dataset needs the folder or s3:// address of one")
+        if self.source == "synthetic" and (self.path or self.split != "train"):
+            raise ValueError("data.path and data.split are for data.source dataset")
+        return self
 
 
 class TrainConfig(Closed):
@@ -75,8 +99,8 @@ class TrainConfig(Closed):
         return self
 
 
-class RunConfig(Closed):
-    """Everything one run needs; saved beside every checkpoint."""
+class Workplace(Closed):
+    """What training and its caches share: the networks, the faces, and where everything lies."""
 
     preset: str = Field(default="tiny", description="row of presets to start from")
     weights: str | None = Field(
@@ -84,8 +108,13 @@ class RunConfig(Closed):
         description="'pkg:NAME' or 'dir:PATH': where the frozen networks are; those that runs finished here if none",
     )
     runs: str = Field(default="", description="folder of runs and caches; empty is the user's cache folder")
-    seed: int = Field(default=0, ge=0, description="seed of every draw in training")
     data: DataConfig = Field(default_factory=DataConfig)
+
+
+class RunConfig(Workplace):
+    """Everything one run needs; saved beside every checkpoint."""
+
+    seed: int = Field(default=0, ge=0, description="seed of every draw in training")
     train: TrainConfig
 
 

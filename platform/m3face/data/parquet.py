@@ -27,6 +27,14 @@ from m3face.faces import ATTRIBUTES, LANGUAGES
 
 Pictures = Literal["jpeg", "png"]
 
+GENERATED = "generated"
+"""The source of faces that a model made."""
+
+FILE = "file"
+"""The note with a picture's own PNG, where a step has written one that says more than `note_of`."""
+
+_NOTES = {"synthetic": NOTICE, GENERATED: "A face made by a model. This is no photograph and no real person."}
+
 _FILE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 _TEXT = pa.string()
 _QUESTION = ("question", "answer", "kind", "language")
@@ -80,8 +88,8 @@ def encode_picture(pixels: NDArray[np.uint8], form: Pictures, *, note: str = "")
 
 
 def note_of(row: Row) -> str:
-    """What the files of a row say about themselves: a rendered face that it is one."""
-    return NOTICE if row.source == "synthetic" else ""
+    """What the files of a row say about themselves: a face that nobody has, that it is one."""
+    return _NOTES.get(row.source, "")
 
 
 def _file(pixels: NDArray[np.uint8] | None, form: Pictures, path: str, note: str) -> dict[str, Any] | None:
@@ -90,12 +98,18 @@ def _file(pixels: NDArray[np.uint8] | None, form: Pictures, path: str, note: str
     return {"bytes": encode_picture(pixels, form, note=note), "path": path}
 
 
+def _picture(row: Row, pictures: Pictures, note: str) -> dict[str, Any] | None:
+    if FILE in row.notes:
+        return {"bytes": row.notes[FILE], "path": f"{row.id}.png"}
+    return _file(row.image, pictures, f"{row.id}.{'jpg' if pictures == 'jpeg' else 'png'}", note)
+
+
 def to_record(row: Row, pictures: Pictures) -> dict[str, Any]:
     """`row` as plain values of `SCHEMA`; its `notes` are left out."""
-    suffix, note = ("jpg" if pictures == "jpeg" else "png"), note_of(row)
+    note = note_of(row)
     return {
         "id": row.id,
-        "image": _file(row.image, pictures, f"{row.id}.{suffix}", note),
+        "image": _picture(row, pictures, note),
         "label_map": _file(row.label_map, "png", f"{row.id}.label_map.png", note),
         "landmarks": None if row.landmarks is None else row.landmarks.tolist(),
         "attributes": row.attributes,

@@ -20,7 +20,9 @@ from torch.nn import functional as F
 
 from m3face import checkpoints
 from m3face.data.encoded import pictures
+from m3face.data.faces import pictures_of_people
 from m3face.data.people import LOOKS
+from m3face.errors import DataError
 from m3face.faces import ATTRIBUTES, flip_landmarks, flip_map
 from m3face.models.annotators import AttributeClassifier
 from m3face.models.vae import FaceVae
@@ -187,11 +189,21 @@ class IdentityEmbedderTask(_LookingTask):
 
     def __init__(self, context: Context) -> None:
         super().__init__(context)
-        self.count = len(self.faces) // LOOKS
+        self.people = pictures_of_people(self.faces)
+        self.count = len(self.people)
+        if self.count < 2:
+            got = f"{self.count} people have two pictures or more"
+            raise DataError("data", got, "at least 2", "take more faces; a dataset needs its column identity filled")
 
     def batch(self, draws: Sequence[Draw]) -> Batch:
-        looks = [v for look in range(LOOKS) for v in self._views(draws, [d.index * LOOKS + look for d in draws])]
+        pairs = [self._pair(draw) for draw in draws]
+        looks = [v for look in range(LOOKS) for v in self._views(draws, [pair[look] for pair in pairs])]
         return self._pictures(list(draws) * LOOKS, looks)
+
+    def _pair(self, draw: Draw) -> list[int]:
+        """Two pictures of one person, drawn where there are more."""
+        own = self.people[draw.index]
+        return [int(i) for i in (own if len(own) == LOOKS else draw.rng.choice(own, LOOKS, replace=False))]
 
     def losses(self, module: nn.Module, batch: Batch) -> dict[str, Tensor]:
         one, other = module(self._seen(batch)).float().chunk(LOOKS)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from m3face import checkpoints
 from m3face.config import COMPONENTS, DataConfig, TrainConfig
 from m3face.data import encoded
-from m3face.data.people import people
+from m3face.data.faces import captions, faces
 from m3face.data.store import ArrayStore
 from m3face.faces import CLASSES
 from m3face.presets import Preset, weights_folder
@@ -90,13 +90,8 @@ class Context:
 
     @cached_property
     def faces(self) -> ArrayStore:
-        return people(
-            self.caches,
-            count=self.data.count,
-            seed=self.data.seed,
-            size=self.data.size,
-            on_progress=lambda done, total: self.progress("rendering people", done, total),
-        )
+        what = "rendering people" if self.data.source == "synthetic" else "reading faces"
+        return faces(self.data, self.caches, on_progress=partial(self.progress, what))
 
     @cached_property
     def text_states(self) -> ArrayStore:
@@ -105,9 +100,9 @@ class Context:
             self.caches,
             self.faces,
             self.weights,
-            captions_per_face=self.data.captions_per_face,
+            captions=captions(self.data, self.faces),
             device=self.device,
-            on_progress=lambda done, total: self.progress("encoding captions", done, total),
+            on_progress=partial(self.progress, "encoding captions"),
         )
 
     @cached_property
@@ -117,25 +112,47 @@ class Context:
 
     @cached_property
     def tokens(self) -> ArrayStore:
+        return self._tokens(mirrored=False)
+
+    @cached_property
+    def mirrored_tokens(self) -> ArrayStore:
+        """Those of the mirrored faces; asked for only where `data.flip` is on."""
+        return self._tokens(mirrored=True)
+
+    def _tokens(self, *, mirrored: bool) -> ArrayStore:
         self._ask("map_vq", "landmark_vq")
         return encoded.condition_tokens(
             self.caches,
             self.faces,
             self.weights,
             device=self.device,
-            on_progress=lambda done, total: self.progress("encoding conditions", done, total),
+            mirrored=mirrored,
+            on_progress=partial(self.progress, "encoding conditions"),
         )
 
     @cached_property
     def latents(self) -> ArrayStore:
+        return self._latents(mirrored=False)
+
+    @cached_property
+    def mirrored_latents(self) -> ArrayStore:
+        """Those of the mirrored faces; asked for only where `data.flip` is on."""
+        return self._latents(mirrored=True)
+
+    def _latents(self, *, mirrored: bool) -> ArrayStore:
         self._ask("vae")
         return encoded.latents(
             self.caches,
             self.faces,
             self.weights,
             device=self.device,
-            on_progress=lambda done, total: self.progress("encoding faces", done, total),
+            mirrored=mirrored,
+            on_progress=partial(self.progress, "encoding faces"),
         )
+
+    def mirrors(self, draws: Sequence[Draw]) -> list[bool]:
+        """Which of these samples show the mirrored face: every second one with `data.flip`, else none, undrawn."""
+        return [bool(self.data.flip and draw.rng.random() < 0.5) for draw in draws]
 
     def drawn_states(self, draws: Sequence[Draw]) -> Tensor:
         """Text states [B, slots, width] of one caption a sample; `prompt_dropout` of them are those of no words.
@@ -154,11 +171,13 @@ class Context:
 class Task(ABC):
     """Networks and loss of one objective.
 
-    `module` holds what is trained; the engine moves it. `count` samples make an epoch.
+    `module` holds what is trained; the engine moves it. `count` samples make an epoch. `faces` are those it learns
+    from; None where it learns from words alone.
     """
 
     module: nn.Module
     count: int
+    faces: ArrayStore | None = None
 
     @abstractmethod
     def batch(self, draws: Sequence[Draw]) -> Batch:

@@ -1,7 +1,8 @@
 """Latents: the diffusion UNet and its two ControlNets (M3Face section 3.1, ControlNet).
 
 Odd here: the landmark ControlNet trains with the frozen mask ControlNet beside it half the time, so that their sum,
-which the user gets who gives both, has been seen. Latents are drawn from the cached posterior anew each time.
+which the user gets who gives both, has been seen. Latents are drawn from the cached posterior anew each time. A
+mirrored face (`data.flip`) comes with its own latents, map and points.
 """
 
 from __future__ import annotations
@@ -13,10 +14,12 @@ from typing import Any
 import numpy as np
 import torch
 from diffusers import ControlNetModel, DDIMScheduler, UNet2DConditionModel
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from m3face import checkpoints
+from m3face.faces import flip_landmarks, flip_map
 from m3face.models.controlnet import condition_side
 from m3face.models.vq import landmark_picture, map_picture
 from m3face.tasks.base import HEAVIEST, Batch, Context, Draw, Task, class_weight, opinion, stack, weighed
@@ -41,9 +44,11 @@ class _LatentTask(Task):
 
     def batch(self, draws: Sequence[Draw]) -> Batch:
         clean, noise, times = [], [], []
-        for draw in draws:
-            mean = self.latents["mean"][draw.index].astype(np.float32)
-            std = self.latents["std"][draw.index].astype(np.float32)
+        mirrors = self.context.mirrors(draws)
+        for draw, mirrored in zip(draws, mirrors):
+            latents = self.context.mirrored_latents if mirrored else self.latents
+            mean = latents["mean"][draw.index].astype(np.float32)
+            std = latents["std"][draw.index].astype(np.float32)
             clean.append((mean + std * draw.rng.standard_normal(mean.shape, dtype=np.float32)) * self.scale)
             noise.append(draw.rng.standard_normal(mean.shape, dtype=np.float32))
             first = int(self._EARLY_FROM * self.timesteps) if draw.rng.random() < self._EARLY else 0
@@ -53,14 +58,22 @@ class _LatentTask(Task):
             "noise": stack(noise),
             "time": torch.tensor(times),
             "states": self.context.drawn_states(draws),
+            "mirrored": torch.tensor(mirrors),
         }
 
-    def _drawn_conditions(self, draws: Sequence[Draw], landmarks: Any | None) -> dict[str, Tensor]:
+    def _points(self, draws: Sequence[Draw], mirrored: Tensor) -> NDArray[np.float32]:
+        """The landmarks [B, 68, 2] of these faces, mirrored where that is so, in pixels."""
+        size = int(self.faces.key["size"])
+        points = [self.faces["landmarks"][d.index] for d in draws]
+        return np.stack([flip_landmarks(p, size=size) if m else p for p, m in zip(points, mirrored)])
+
+    def _drawn_conditions(self, draws: Sequence[Draw], mirrored: Tensor, landmarks: Any | None) -> dict[str, Tensor]:
         """The label maps, and where there is a ControlNet for landmarks the drawings that it is shown."""
-        batch = {"label_map": stack([self.faces["label_map"][d.index] for d in draws])}
+        maps = [self.faces["label_map"][d.index] for d in draws]
+        batch = {"label_map": stack([flip_map(own) if m else own for own, m in zip(maps, mirrored)])}
         if landmarks is not None:
-            points = np.stack([self.faces["landmarks"][d.index] for d in draws])
             side = condition_side(landmarks, self.latents["mean"].shape[-1])
+            points = self._points(draws, mirrored)
             batch["drawing"] = landmark_picture(points, size=int(self.faces.key["size"]), new=side)
         return batch
 
@@ -145,9 +158,10 @@ class UNetTask(_LatentTask):
         for name in self.conditions:
             batch[f"with_{name}"] = torch.tensor([d.rng.random() < self._SHOWN for d in draws])
         batch["attributes"] = stack([self.faces["attributes"][d.index] for d in draws]).long()
-        batch["points"] = stack([self.faces["landmarks"][d.index] for d in draws]) / int(self.faces.key["size"])
+        batch["points"] = torch.from_numpy(self._points(draws, batch["mirrored"])) / int(self.faces.key["size"])
         networks: Any = self.module
-        return batch | self._drawn_conditions(draws, networks["landmarks"] if "landmarks" in self.conditions else None)
+        landmarks = networks["landmarks"] if "landmarks" in self.conditions else None
+        return batch | self._drawn_conditions(draws, batch["mirrored"], landmarks)
 
     def losses(self, module: nn.Module, batch: Batch) -> dict[str, Tensor]:
         networks: Any = module
@@ -232,7 +246,8 @@ class ControlNetTask(_LatentTask):
         batch = dict(super().batch(draws))
         if self.condition == "landmarks":
             batch["both"] = torch.tensor([d.rng.random() < 0.5 for d in draws]).float()
-        return batch | self._drawn_conditions(draws, self.module if self.condition == "landmarks" else None)
+        landmarks = self.module if self.condition == "landmarks" else None
+        return batch | self._drawn_conditions(draws, batch["mirrored"], landmarks)
 
     def losses(self, module: nn.Module, batch: Batch) -> dict[str, Tensor]:
         noisy, target = self._noisy(batch)

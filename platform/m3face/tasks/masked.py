@@ -53,7 +53,7 @@ class MaskedTransformerTask(Task):
     """Cross-entropy of the masked tokens under the words."""
 
     def __init__(self, context: Context) -> None:
-        self.context, self.tokens = context, context.tokens
+        self.context, self.faces, self.tokens = context, context.faces, context.tokens
         self.count = len(self.tokens)
         self.module = context.network("transformer")
         assert isinstance(self.module, MaskedTransformer)
@@ -61,10 +61,12 @@ class MaskedTransformerTask(Task):
 
     def batch(self, draws: Sequence[Draw]) -> Batch:
         side = self.tokens["map"].shape[1]
+        mirrors = self.context.mirrors(draws)
         hidden = stack([_hidden(d.rng, side) for d in draws])
         states = self.context.drawn_states(draws)
-        maps = stack([self.tokens["map"][d.index] for d in draws]).long()
-        landmarks = stack([self.tokens["landmarks"][d.index] for d in draws]).long()
+        stores = [self.context.mirrored_tokens if mirrored else self.tokens for mirrored in mirrors]
+        maps = stack([tokens["map"][d.index] for tokens, d in zip(stores, draws)]).long()
+        landmarks = stack([tokens["landmarks"][d.index] for tokens, d in zip(stores, draws)]).long()
         ids = canvas(maps, landmarks, map_codes=self.map_codes, mask_id=self.mask_id)
         return {"ids": ids, "hidden": hidden, "states": states}
 

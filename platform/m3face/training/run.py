@@ -19,8 +19,9 @@ import platformdirs
 import torch
 
 from m3face import __version__, checkpoints, presets
-from m3face.config import RunConfig
+from m3face.config import RunConfig, Workplace
 from m3face.data.encoded import weights_key
+from m3face.data.store import key_digest
 from m3face.engines import TorchEngine
 from m3face.errors import CheckpointError, ConfigError, OutputError
 from m3face.tasks import NEEDS, Context, make_task
@@ -32,7 +33,7 @@ Report = Callable[[str, int, int, Mapping[str, float]], None]
 _KEEP = 2
 
 
-def home(config: RunConfig) -> Path:
+def home(config: Workplace) -> Path:
     """The folder of runs, caches and working weights."""
     return Path(config.runs).expanduser() if config.runs else Path(platformdirs.user_cache_dir("m3face"))
 
@@ -113,6 +114,9 @@ def train(
         progress=lambda what, done, total: report(what, done, total, {}),
     )
     task = make_task(settings.component, context)
+    faces = task.faces and key_digest(task.faces.key)
+    if newest is not None:
+        _same_faces(newest, faces)
     engine = TorchEngine(task.module, task.losses, settings, device=device)
 
     def batches(step: int) -> Mapping[str, torch.Tensor]:
@@ -133,6 +137,7 @@ def train(
             parent=newest.name if newest else None,
             config=config.model_dump(),
             frozen=keys,
+            faces=faces,
             version=__version__,
         ) as aside:
             (aside / "trainer").mkdir()
@@ -178,6 +183,17 @@ def _same_run(checkpoint: Path, config: RunConfig) -> None:
         if name not in free and getattr(config.train, name) != value:
             allowed = f"{value!r} as {checkpoint.parent} began"
             raise CheckpointError(f"train.{name}", repr(getattr(config.train, name)), allowed, "delete it")
+
+
+def _same_faces(checkpoint: Path, faces: str | None) -> None:
+    """Refuse to go on with a dataset that changed under its path since the run began."""
+    if checkpoints.read_manifest(checkpoint).get("faces") != faces:
+        raise CheckpointError(
+            "data",
+            f"the faces are others than when {checkpoint.parent} began",
+            "the same dataset",
+            "delete the run to train it anew",
+        )
 
 
 def _device(asked: str | None) -> str:
