@@ -171,13 +171,12 @@ class Context:
 class Task(ABC):
     """Networks and loss of one objective.
 
-    `module` holds what is trained; the engine moves it. `count` samples make an epoch. `faces` are those it learns
-    from; None where it learns from words alone.
+    `module` holds what is trained; the engine moves it. `count` samples make an epoch. One that learns from faces has
+    them as `faces`.
     """
 
     module: nn.Module
     count: int
-    faces: ArrayStore | None = None
 
     @abstractmethod
     def batch(self, draws: Sequence[Draw]) -> Batch:

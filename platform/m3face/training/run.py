@@ -114,7 +114,7 @@ def train(
         progress=lambda what, done, total: report(what, done, total, {}),
     )
     task = make_task(settings.component, context)
-    faces = task.faces and key_digest(task.faces.key)
+    faces = key_digest(task.faces.key) if hasattr(task, "faces") else None
     if newest is not None:
         _same_faces(newest, faces)
     engine = TorchEngine(task.module, task.losses, settings, device=device)
