@@ -32,14 +32,15 @@ def decode_masked(
     steps: int,
     generators: Sequence[torch.Generator],
     temperature: float = 1.0,
-    confidence_noise: float = 1.0,
+    confidence_noise: float = 4.0,
     on_step: Callable[[int, Tensor], None] | None = None,
 ) -> Tensor:
     """Fill every `mask_id` of `ids` [B, h, w]; what is known stays as it is, index for index.
 
     In each of `steps` steps all masked positions are drawn from the softmax at `temperature`; then the least sure are
     masked again, so that `masked_share` of those masked at the start remain. Sureness is log p plus Gumbel noise that
-    fades from `confidence_noise` to 0. `generators` holds one a row of the batch.
+    fades from `confidence_noise` to 0: with little of it the surest come first, and what can look many ways (an earring)
+    loses to what always looks alike (none). `generators` holds one a row of the batch.
     """
     shape = ids.shape
     ids_BN = ids.flatten(1).clone()

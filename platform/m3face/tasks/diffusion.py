@@ -26,7 +26,8 @@ from m3face.tasks.base import HEAVIEST, Batch, Context, Draw, Task, class_weight
 from m3face.tasks.reader import LatentReader, surprise
 
 _ROUGH = 0.25  # largest deviation of the latents that the reader learns from
-_LEGIBLE = 0.5  # share of the gradient of the reader in that of the errors
+_LEGIBLE = 1.0  # share of the gradient of the reader in that of the errors
+_LEAST_SIGNAL = 0.01  # of what the UNet is given; from less it predicts the mean of all faces, which has no attributes
 _READS_FIRST = 800  # steps before the UNet hears the reader
 
 
@@ -131,8 +132,8 @@ class UNetTask(_LatentTask):
     the words a say in it, and of time steps drawn evenly that is a seventh.
 
     With conditions, a reader of clean latents learns beside the networks, and the clean latents that they predict shall
-    read as the face does (an auxiliary classifier: Odena et al. 2017; here on the prediction of every step, weighed by
-    the share of signal in what the UNet was given). Age is some wrinkles and the colour of eyes a few pixels: the mean
+    read as the face does (an auxiliary classifier: Odena et al. 2017; here on the prediction of every step but the
+    noisiest). Age is some wrinkles and the colour of eyes a few pixels: the mean
     error of a face hardly tells whether they are there. The judges of the evaluation are other networks, which look at
     pictures.
     """
@@ -212,7 +213,8 @@ class UNetTask(_LatentTask):
         if not heard:
             return parts["reader"]
         clean = signal.sqrt().view(-1, 1, 1, 1) * noisy - (1 - signal).sqrt().view(-1, 1, 1, 1) * predicted
-        parts["read"] = (signal * surprise(opinion(reader, clean, batch["points"]), batch["attributes"])).mean()
+        read = surprise(opinion(reader, clean, batch["points"]), batch["attributes"])
+        parts["read"] = ((signal > _LEAST_SIGNAL) * read).mean()
         return parts["reader"] + weighed(parts["read"], loss, predicted, share=_LEGIBLE)
 
     def _weight(self, batch: Batch, side: int) -> Tensor:
