@@ -39,8 +39,8 @@ def decode_masked(
 
     In each of `steps` steps all masked positions are drawn from the softmax at `temperature`; then the least sure are
     masked again, so that `masked_share` of those masked at the start remain. Sureness is log p plus Gumbel noise that
-    fades from `confidence_noise` to 0: with little of it the surest come first, and what can look many ways (an earring)
-    loses to what always looks alike (none). `generators` holds one a row of the batch.
+    fades from `confidence_noise` to 0: with little of it the surest come first, and what can look many ways (an
+    earring) loses to what always looks alike (none). `generators` holds one a row of the batch.
     """
     shape = ids.shape
     ids_BN = ids.flatten(1).clone()

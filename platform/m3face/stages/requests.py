@@ -128,7 +128,9 @@ class ConditionRequest(WithArrays):
     region: RegionArray | None = None
     steps: Steps = 12
     guidance: Guidance = 2.0
-    temperature: float = Field(default=0.85, gt=0, le=10, description="1 samples as trained, near 0 takes the likeliest")
+    temperature: float = Field(
+        default=0.85, gt=0, le=10, description="1 samples as trained, near 0 takes the likeliest"
+    )
 
 
 class Conditions(WithArrays):
