@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 from m3face.config.generate import GenerateConfig
+from m3face.config.job import run_job
 from m3face.data.faces import DecodeRows
 from m3face.errors import Cancelled, CheckpointError, OutputError
 from m3face.pipelines.generating import run_wishes
@@ -151,7 +152,7 @@ def test_what_is_wrong_is_told_before_ray_starts(
         (["--config", lines, "--set", "data.prompts=none.txt", f"data.output={tmp_path}/out"], 2, "none.txt: No such"),
         (["--config", "none.yaml"], 2, "none.yaml: No such file"),
     ):
-        assert job.main(arguments) == code
+        assert run_job(job.GenerateConfig, job.work, "", arguments) == code
         error = capsys.readouterr().err
         assert error.startswith("error: ") and error.count("\n") == 1 and said in error
     assert not (tmp_path / "out").exists()

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from m3face.config.dataset import PlacementConfig
+from m3face.config.job import run_job
 from m3face.config.precompute import PrecomputeConfig
 from m3face.data import embedded, encoded
 from m3face.data.faces import captions, faces
@@ -173,7 +174,8 @@ def test_what_cannot_be_made_is_told_before_anything_is_read(
 )
 def test_the_job_answers_in_one_line(overrides: tuple[str, ...], said: str, root: Path, capsys: Any) -> None:
     module = _job(root)
-    code = module.main(["--config", str(root / "jobs/configs/precompute_tiny.yaml"), "--set", *overrides])
+    arguments = ["--config", str(root / "jobs/configs/precompute_tiny.yaml"), "--set", *overrides]
+    code = run_job(module.PrecomputeConfig, module.work, "", arguments)
     error = capsys.readouterr().err
     assert code in (2, 4)
     assert error.startswith("error: ") and error.count("\n") == 1 and said in error
