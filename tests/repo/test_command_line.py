@@ -41,7 +41,9 @@ def seconds(*arguments: str) -> tuple[float, subprocess.CompletedProcess[str]]:
     return best, result
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["synth", "--help"], ["train", "--help"], ["doctor", "--help"], []])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["synth", "--help"], ["train", "--help"], ["doctor", "--help"], ["data", "--help"], []]
+)
 def test_help_answers_at_once(arguments):
     took, result = seconds(*arguments)
     assert result.returncode == 0, result.stderr
@@ -69,6 +71,9 @@ BAD = [
     (["train", "--config", "jobs/configs/tiny_vae.yaml", "--set", "train.steps=["], 2, ["--set", "train.steps=["]),
     (["train", "--config", "jobs/configs/tiny_vae.yaml", "--set", "data.seed=0"], 2, ["data.seed", "got 0"]),
     (["train", "--config", "jobs/configs/tiny_vae.yaml", "--set", "preset=huge"], 2, ["preset", "'huge'", "tiny"]),
+    (["data", "check", "nowhere"], 4, ["nowhere"]),
+    (["data", "check", "tests", "--layout", "heap"], 2, ["--layout", "'heap'", "celebamask-hq"]),
+    (["data", "check", "tests/parity"], 4, ["tests/parity", "in no layout known here"]),
 ]  # fmt: skip
 
 

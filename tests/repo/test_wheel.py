@@ -68,3 +68,5 @@ def test_the_installed_wheel_runs_from_another_folder(wheel: Path, tmp_path: Pat
     assert "stdlib" not in python("-c", "import platform; print(platform.system())")
     captions = "from m3face.captions import available_languages as a; print(len(a()))"
     assert int(python("-c", captions)) == len(list((ROOT / "platform/m3face/captions/lexicons").glob("*.yaml")))
+    questions = "import m3face.captions as c; p = c.__path__[0]; import os; print(len(os.listdir(p + '/questions')))"
+    assert int(python("-c", questions)) == len(list((ROOT / "platform/m3face/captions/questions").glob("*.yaml")))
