@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from m3face.config import load_settings
+from m3face.config import job, load_settings
 from m3face.config.dataset import PreprocessConfig
 from m3face.errors import ConfigError
 
@@ -44,3 +44,12 @@ def test_a_wrong_setting_is_one_line(root: Path, override: str, complaint: str) 
     with pytest.raises(ConfigError, match=complaint) as error:
         load_settings(PreprocessConfig, root / "jobs/configs/preprocess_celebamask_hq.yaml", [override])
     assert "\n" not in str(error.value)
+
+
+def test_a_job_without_ray_is_one_line(
+    root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(job, "find_spec", lambda name: None)
+    arguments = ["--config", str(root / "jobs/configs/preprocess_synthetic.yaml")]
+    assert job.run_job(PreprocessConfig, lambda config: pytest.fail("it ran"), "", arguments) == 2
+    assert capsys.readouterr().err.startswith("error: ray: is not installed")

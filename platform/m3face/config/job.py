@@ -8,12 +8,13 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Sequence
+from importlib.util import find_spec
 from typing import TypeVar
 
 from pydantic import BaseModel
 
 from m3face.config.loading import load_settings
-from m3face.errors import M3FaceError
+from m3face.errors import ConfigError, M3FaceError
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -27,7 +28,10 @@ def run_job(
     parser.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="a setting of it")
     options = parser.parse_args(arguments)
     try:
-        work(load_settings(model, options.config, options.set))
+        config = load_settings(model, options.config, options.set)
+        if find_spec("ray") is None:
+            raise ConfigError("ray", "is not installed", "the extra ray", "pip install -e '.[ray]' in a checkout")
+        work(config)
     except M3FaceError as error:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201 - this is a command line
         return error.exit_code
