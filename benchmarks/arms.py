@@ -37,18 +37,19 @@ ROOT = Path(__file__).parents[1]
 SEED, LEAST, ENOUGH = 11, 32, 2000  # faces with which it runs at all, and from which on a ratio means something
 ALL = "all"  # the part that is the whole of an arm's work
 
-_EVERY_S = 2.0  # to add up the memory of ten processes takes some 50 ms of a core
+_LOOKS = 0.01  # of a core, in every arm: what adding up the memory of its processes may take
 _PACKAGES = ("torch", "numpy", "pillow", "pyarrow", "ray", "datasets")
 
 say = partial(print, flush=True)
 
 
 # ------------------------------------------------------------------------------------------------ command line
-def options_of(description: str, *, workers: int) -> argparse.ArgumentParser:
-    """The options that every benchmark has."""
+def options_of(description: str, *, workers: int | None) -> argparse.ArgumentParser:
+    """The options that every benchmark has; `workers` but where there are none."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--faces", type=int, default=ENOUGH, help=f"how many (default {ENOUGH})")
-    parser.add_argument("--workers", type=int, default=workers, help=f"processes with models (default {workers})")
+    if workers is not None:
+        parser.add_argument("--workers", type=int, default=workers, help=f"processes with models (default {workers})")
     parser.add_argument("--rounds", type=int, default=2, help="how often every arm runs (default 2)")
     parser.add_argument("--out", metavar="FILE", help="the result as JSON (default out/benchmarks/NAME.json)")
     parser.add_argument("--arm", help=argparse.SUPPRESS)  # what a benchmark gives to its processes
@@ -59,7 +60,7 @@ def options_of(description: str, *, workers: int) -> argparse.ArgumentParser:
 def check(options: argparse.Namespace, name: str) -> Path:
     """The file of the result, whose folder is there. Raises ConfigError or OutputError."""
     for option, least in (("faces", LEAST), ("workers", 1), ("rounds", 1)):
-        if (value := getattr(options, option)) < least:
+        if (value := getattr(options, option, least)) < least:
             raise ConfigError(f"--{option}", str(value), f"{least} or more")
     if find_spec("ray") is None or find_spec("pyarrow") is None:
         raise ConfigError("ray", "is not installed", "the extra ray", "pip install 'm3face[ray]'")
@@ -110,16 +111,18 @@ def run(arm: str, command: Sequence[str | Path], log: Path) -> Run:
     given = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}  # this machine, no cluster
     threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
     quiet = {"HF_HOME": str(log.parent / "hf"), "HF_HUB_OFFLINE": "1", "HF_DATASETS_DISABLE_PROGRESS_BARS": "1"}
-    peak, code = 0, None
+    peak, code, pause = 0, None, 0.5
     with log.open("w") as stream:
         began = time.monotonic()
         process = subprocess.Popen(command, stdout=stream, stderr=stream, env={**given, **threads, **quiet})
         try:
             while code is None:
                 with suppress(subprocess.TimeoutExpired):
-                    code = process.wait(_EVERY_S)
+                    code = process.wait(pause)
                 if code is None:
+                    looked = time.process_time()
                     peak = max(peak, _memory_of(process.pid))
+                    pause = max(pause, (time.process_time() - looked) / _LOOKS)
         finally:
             if code is None:
                 process.terminate()

@@ -32,7 +32,7 @@ CONFIG = arms.ROOT / "jobs" / "configs" / "preprocess_imagefolder.yaml"
 ARMS = ("plain", "ray", "datasets")
 WANTED = {"ray / plain": 1.5, "ray / datasets": 0.95}
 
-_CHUNK = 32  # faces; the short run has one for each worker
+_FEW = 4 * 32  # faces a worker in the short run: so many chunks that none of the workers is left out
 
 
 # --------------------------------------------------------------------------------------------------- the work
@@ -192,7 +192,7 @@ def compare(options: argparse.Namespace) -> None:
                 require_same(other, output)
             return took
 
-        few = min(_CHUNK * options.workers, options.faces // 4)
+        few = min(_FEW * options.workers, options.faces // 4)
         results = list(arms.take_turns(options.arms, one, few=few, many=options.faces, rounds=options.rounds))
     rates = {result.arm: result.rate for result in results}
     ratios = {}

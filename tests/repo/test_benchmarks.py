@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-BENCHMARKS = ("preprocess", "precompute")
+WITH_WORKERS = ("preprocess", "precompute")
+BENCHMARKS = (*WITH_WORKERS, "memory")
 
 
 def benchmark(name: str, *arguments: str, temporary: Path) -> subprocess.CompletedProcess[str]:
@@ -29,14 +30,15 @@ def benchmark(name: str, *arguments: str, temporary: Path) -> subprocess.Complet
 def test_help_names_the_options_and_nothing_hidden(name, tmp_path):
     result = benchmark(name, "--help", temporary=tmp_path)
     assert result.returncode == 0, result.stderr
-    assert not [option for option in ("--faces", "--workers", "--rounds", "--out") if option not in result.stdout]
+    assert not [option for option in ("--faces", "--rounds", "--out") if option not in result.stdout]
+    assert ("--workers" in result.stdout) == (name in WITH_WORKERS)
     assert "--set" not in result.stdout
 
 
 BAD = [
     *[(name, ["--faces", "31"], 2, ["--faces", "31", "32 or more"]) for name in BENCHMARKS],
     *[(name, ["--rounds", "0"], 2, ["--rounds", "1 or more"]) for name in BENCHMARKS],
-    *[(name, ["--workers", "-1"], 2, ["--workers", "-1", "1 or more"]) for name in BENCHMARKS],
+    *[(name, ["--workers", "-1"], 2, ["--workers", "-1", "1 or more"]) for name in WITH_WORKERS],
     *[(name, ["--out", "."], 5, ["--out", "cannot be written"]) for name in BENCHMARKS],
     *[(name, ["--out", "file/x.json"], 5, ["--out", "a writable folder"]) for name in BENCHMARKS],
     ("preprocess", ["--size", "63"], 2, ["--size", "63", "64 to 512"]),

@@ -1,8 +1,8 @@
 """Joining a cluster, or starting one on this machine for as long as a job lasts; and leaving it in order.
 
-Odd here: Ray counts CPUs, it does not pin them. On this machine the annotators are given CPUs of their own beside the
-cores, else they would take all and nothing could be read for them. Messages of Ray Data are kept off the screen: what a
-user can cure arrives as one line, the rest is in Ray's log folder.
+Odd here: Ray counts CPUs, it does not pin them. On this machine there is always one more than annotators hold, however
+few the cores, else they could not start or nothing could be read for them. Messages of Ray Data are kept off the
+screen: what a user can cure arrives as one line, the rest is in Ray's log folder.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def cluster(*, held: float) -> Iterator[None]:
     address = os.environ.get("RAY_ADDRESS", "")
     own: dict[str, Any] = {"address": address}
     if not address:
-        cores = (os.cpu_count() or 1) + math.ceil(held)
+        cores = max(os.cpu_count() or 1, math.ceil(held) + 1)
         own = {"address": "local", "num_cpus": cores, "object_store_memory": OBJECT_STORE, "include_dashboard": False}
     try:
         ray.init(**own, log_to_driver=False, logging_level=logging.ERROR)
@@ -80,11 +80,11 @@ def _stoppable() -> Iterator[None]:
 
 
 def shortage(*, cpus: float, gpus: float) -> str:
-    """What the cluster lacks now to hold workers of so many CPUs and GPUs and still read and write; "" if nothing."""
+    """What the cluster lacks now of so many CPUs and GPUs; "" if nothing."""
     there = ray.cluster_resources()
     lacks = []
-    if there.get("CPU", 0) < cpus + 1:
-        lacks.append(f"{there.get('CPU', 0):g} CPUs, wanted are {cpus + 1:g}")
+    if there.get("CPU", 0) < cpus:
+        lacks.append(f"{there.get('CPU', 0):g} CPUs, wanted are {cpus:g}")
     if there.get("GPU", 0) < gpus:
         lacks.append(f"{there.get('GPU', 0):g} GPUs, wanted are {gpus:g}")
     return " and ".join(lacks)

@@ -1,19 +1,17 @@
 """Filling a planned dataset over Ray Data: chunks of source rows become parts, parts become shards.
 
-Odd here: a chunk travels as one cell of one row of one block, so Ray Data neither cuts nor joins chunks, and what is in
-flight is counted by its true size. Nothing but a line of counts comes out of the pipeline: rows are encoded and written
-by the task that finishes them. Models live in actors, one copy each, and are loaded with an actor's first chunk, where
-an error arrives as the user's own.
+Odd here: where models run on CPUs an actor does all of a chunk, since to hand rows about only takes time from the
+models. A GPU is fed and relieved by others, so that it never waits for a picture. Nothing but a line of counts comes
+out of the pipeline: rows are encoded and written by the task that finishes them.
 """
 
 from __future__ import annotations
 
 import json
-import pickle
 import time
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 import pyarrow as pa
 import ray
@@ -22,94 +20,15 @@ from ray.data.exceptions import ExecutionTimeoutError
 
 from m3face.config.dataset import PlacementConfig
 from m3face.data.publishing import publish_shard, read_facts, unfinished_shards
-from m3face.data.rows import Row, Step
-from m3face.data.shards import Errors, Plan, unfinished_chunks, write_part
+from m3face.data.shards import Errors, Plan, unfinished_chunks
 from m3face.data.storage import Storage
+from m3face.distributed import chunks
 from m3face.distributed.cluster import users_error
 from m3face.errors import ConfigError
 
 Say = Callable[[str], None]
 
-_STEP = 8  # rows that are raw at one time: archives hold pictures many times the final size
 _EVERY_S = 10.0
-
-
-class Recipe(Protocol):
-    """How the rows of a dataset come about. Picklable, without models; every process keeps one copy."""
-
-    annotates: bool
-    """Whether there is anything for `annotator` to do."""
-
-    def begin(self, indices: range) -> list[Row]:
-        """The source rows, made ready for the models."""
-        ...
-
-    def annotator(self) -> Step:
-        """The step that needs models, loaded now."""
-        ...
-
-    def end(self, rows: list[Row]) -> list[Row]:
-        """What is left to do."""
-        ...
-
-
-# -------------------------------------------------------------------------------------------------- in the workers
-_kept: dict[str, Any] = {}
-
-
-def _get(reference: Any) -> Recipe:
-    """The recipe, fetched once in a process."""
-    key = reference.hex()
-    if key not in _kept:
-        _kept.clear()
-        _kept[key] = ray.get(reference)
-    recipe: Recipe = _kept[key]
-    return recipe
-
-
-def _pack(chunk: range, rows: list[Row]) -> pa.Table:
-    data = pa.array([pickle.dumps(rows, protocol=5)], pa.large_binary())
-    return pa.table({"first": [chunk.start], "stop": [chunk.stop], "rows": data})
-
-
-def _chunk(table: pa.Table) -> range:
-    return range(table["first"][0].as_py(), table["stop"][0].as_py())
-
-
-def _rows(table: pa.Table) -> list[Row]:
-    rows: list[Row] = pickle.loads(table["rows"][0].as_buffer())
-    return rows
-
-
-def _begin(table: pa.Table, recipe: Any) -> pa.Table:
-    chunk, rows = _chunk(table), []
-    for first in range(chunk.start, chunk.stop, _STEP):
-        rows += _get(recipe).begin(range(first, min(first + _STEP, chunk.stop)))
-    return _pack(chunk, rows)
-
-
-class _Annotate:
-    """An actor with one copy of every model."""
-
-    def __init__(self, recipe: Any, threads: int) -> None:
-        self._recipe, self._threads = recipe, threads
-        self._step: Step | None = None
-
-    def __call__(self, table: pa.Table) -> pa.Table:
-        if self._step is None:
-            import torch
-
-            torch.set_num_threads(self._threads)
-            self._step = _get(self._recipe).annotator()
-        return _pack(_chunk(table), self._step(_rows(table)))
-
-
-def _end(table: pa.Table, recipe: Any, storage: Storage, plan: Plan) -> pa.Table:
-    chunk = _chunk(table)
-    rows = _get(recipe).end(_rows(table))
-    write_part(storage, plan, chunk, rows)
-    errors = [[index, row.id, row.error] for index, row in zip(chunk, rows, strict=True) if row.error is not None]
-    return pa.table({"rows": [len(rows)], "errors": [json.dumps(errors)]})
 
 
 def _publish(table: pa.Table, storage: Storage, plan: Plan) -> pa.Table:
@@ -141,7 +60,7 @@ class Progress:
 def fill_parts(
     storage: Storage,
     plan: Plan,
-    recipe: Recipe,
+    recipe: chunks.Recipe,
     placement: PlacementConfig,
     environment: Mapping[str, Any],
     *,
@@ -158,29 +77,40 @@ def fill_parts(
             if error is not None:
                 errors.add(index, id, error)
     errors.check(plan, max_errors)
-    if len(missing) < (chunks := sum(1 for _ in plan.every_chunk())):
-        say(f"goes on: {chunks - len(missing)} of {chunks} chunks are finished")
+    if len(missing) < (every := sum(1 for _ in plan.every_chunk())):
+        say(f"goes on: {every - len(missing)} of {every} chunks are finished")
     progress = Progress("rows", plan.rows, plan.rows - sum(map(len, todo)), say)
-    shared = ray.put(recipe)
-    light = {"batch_size": 1, "batch_format": "pyarrow", "num_cpus": 1, "runtime_env": environment}
-    pipeline = _items([{"first": chunk.start, "stop": chunk.stop} for chunk in todo])
-    pipeline = pipeline.map_batches(_begin, fn_kwargs={"recipe": shared}, **light)
-    if recipe.annotates:
-        # another environment, beside what it says, keeps Ray from joining the steps: actors would read too
-        alone = {"env_vars": {**environment["env_vars"], "OMP_NUM_THREADS": str(placement.threads)}}
-        held = {"num_cpus": placement.cpus, "num_gpus": placement.gpus or None, "runtime_env": alone}
-        pipeline = pipeline.map_batches(
-            _Annotate,
-            fn_constructor_args=(shared, placement.threads),
-            compute=ray.data.ActorPoolStrategy(size=placement.workers),
-            **{**light, **held},
-        )
-    pipeline = pipeline.map_batches(_end, fn_kwargs={"recipe": shared, "storage": storage, "plan": plan}, **light)
-    for made in _results(pipeline):
+    items, work = (
+        _items([{"first": c.start, "stop": c.stop} for c in todo]),
+        chunks.Work(ray.put(recipe), storage, plan),
+    )
+    for made in _results(_worked(items, work, placement if recipe.annotates else None, environment)):
         for index, id, error in json.loads(made["errors"]):
             errors.add(index, id, error)
         progress.add(made["rows"], errors.rows)
         errors.check(plan, max_errors)
+
+
+def _worked(items: Any, work: chunks.Work, annotators: PlacementConfig | None, environment: Mapping[str, Any]) -> Any:
+    """A dataset of counts, a row for each chunk."""
+    light = {"batch_size": 1, "batch_format": "pyarrow", "num_cpus": 1, "runtime_env": environment}
+    given = {"fn_kwargs": {"work": work}}
+    if annotators is None:
+        return items.map_batches(chunks.make, **given, **light)
+    # another environment, beside what it says, keeps Ray from joining the steps: actors would read too
+    alone = {"env_vars": {**environment["env_vars"], "OMP_NUM_THREADS": str(annotators.threads)}}
+    held = {
+        **light,
+        "fn_constructor_args": (work, annotators.threads),
+        "compute": ray.data.ActorPoolStrategy(size=annotators.workers),
+        "num_cpus": annotators.cpus,
+        "runtime_env": alone,
+    }
+    if not annotators.gpus:
+        return items.map_batches(chunks.Make, **held)
+    ready = items.map_batches(chunks.read, **given, **light)
+    seen = ready.map_batches(chunks.Annotate, num_gpus=annotators.gpus, **held)
+    return seen.map_batches(chunks.write, **given, **light)
 
 
 def publish_shards(
@@ -220,7 +150,7 @@ def _results(pipeline: Any) -> Iterator[dict[str, Any]]:
         yield from pipeline.iter_rows()
     except ExecutionTimeoutError:
         minutes = ray.data.DataContext.get_current().execution_no_progress_timeout_s / 60
-        got, allowed = f"nothing moved for {minutes:.0f} min", "CPUs for every annotator and one more"
+        got, allowed = f"nothing moved for {minutes:.0f} min", "CPUs for every annotator, beside GPUs one more"
         raise ConfigError("placement", got, allowed, "look at the cluster, then start again: it goes on") from None
     except Exception as error:
         cured = users_error(error)

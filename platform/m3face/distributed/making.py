@@ -18,8 +18,9 @@ from m3face.data.filtering import Copies, set_aside_copies
 from m3face.data.publishing import close_work, decide
 from m3face.data.shards import REPORT, Errors, Plan, open_output
 from m3face.data.storage import S3, Storage, open_storage, s3_environment
+from m3face.distributed.chunks import Recipe
 from m3face.distributed.cluster import cluster, shortage, worker_environment
-from m3face.distributed.filling import Recipe, Say, fill_parts, publish_shards
+from m3face.distributed.filling import Say, fill_parts, publish_shards
 from m3face.errors import ConfigError
 
 
@@ -59,8 +60,9 @@ def make_dataset(
     say(f"{plan.rows} rows, {plan.count} shards, to {storage.address}")
     workers = placement.workers if recipe.annotates else 0
     environment = worker_environment(s3_environment(config))
-    with cluster(held=workers * placement.cpus):
-        if lacks := shortage(cpus=workers * placement.cpus, gpus=workers * placement.gpus):
+    cpus, gpus = workers * placement.cpus, workers * placement.gpus
+    with cluster(held=cpus):
+        if lacks := shortage(cpus=cpus + (1 if gpus else 0), gpus=gpus):  # one more reads and writes for a GPU
             say(f"the cluster has {lacks}: waiting for more; fewer placement.workers or cpus would do with less")
         joined()
         fill_parts(storage, plan, recipe, placement, environment, max_errors=max_errors, say=say)
