@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +12,11 @@ import numpy as np
 import pytest
 from pydantic import BaseModel
 
+from m3face import checkpoints
 from m3face.errors import BadInput, Cancelled, ConfigError, M3FaceError
+from m3face.faces import Mention
+from m3face.faces.anatomy import anatomy_faults
+from m3face.faces.signs import unasked
 from m3face.stages import (
     STAGES,
     ConditionRequest,
@@ -20,6 +25,7 @@ from m3face.stages import (
     Stage,
     TextRequest,
     TextStates,
+    condition_generator,
     open_stage,
 )
 
@@ -40,7 +46,8 @@ _MAP = np.repeat(np.arange(16, dtype=np.uint8), 8)[:, None].repeat(128, 1)
 def _face(seed: int, **changed: Any) -> FaceRequest:
     points = np.random.default_rng(3).uniform(30, 100, (68, 2)).astype(np.float32)
     fields: dict[str, Any] = {"text": _states(1), "empty": _states(0), "seed": seed, "steps": 2, "label_map": _MAP}
-    return FaceRequest(**fields | {"landmarks": points} | changed)
+    said = {"mentions": (Mention("age", "old"),) * (seed % 2), "attribute_guidance": 9.0}
+    return FaceRequest(**fields | {"landmarks": points} | said | changed)
 
 
 def _picture(seed: int) -> PictureRequest:
@@ -161,6 +168,64 @@ def test_each_condition_changes_the_picture(opened: dict[str, Stage]) -> None:
     requests = [_face(1), _face(1, landmarks=None), _face(1, label_map=None), _face(1, landmarks=None, label_map=None)]
     pictures = [result.picture.tobytes() for result in opened["face"].run(requests)]
     assert len(set(pictures)) == 4
+
+
+def test_what_was_understood_moves_the_face_at_its_landmarks(opened: dict[str, Stage]) -> None:
+    said = (Mention("eye_colour", "blue"), Mention("glasses", "eyeglasses", negated=True))
+    base = {"steps": 4, "mentions": said}
+    requests = [
+        _face(1, **base),
+        _face(1, **base | {"attribute_guidance": 0.0}),
+        _face(1, **base | {"mentions": ()}),
+        _face(1, **base, landmarks=None),
+        _face(1, **base | {"attribute_guidance": 0.0}, landmarks=None),
+    ]
+    moved, left, silent, blind, still = (result.picture.tobytes() for result in opened["face"].run(requests))
+    assert moved != left and left == silent
+    assert blind == still, "without landmarks nobody knows where to look"
+
+
+def test_attribute_guidance_needs_its_reader(random_weights: Path, tmp_path: Path) -> None:
+    weights = tmp_path / "weights"
+    shutil.copytree(random_weights, weights, ignore=shutil.ignore_patterns("latent_reader"))
+    checkpoints.write_manifest(weights)
+    refused, drawn = open_stage("face", f"dir:{weights}").run([_face(1), _face(1, attribute_guidance=0.0)])
+    assert isinstance(refused, BadInput) and "latent_reader" in str(refused)
+    assert drawn.picture.shape == (128, 128, 3)
+
+
+def test_a_faulty_map_is_written_again_under_other_seeds_and_the_best_is_kept(opened: dict[str, Stage]) -> None:
+    said = (Mention("glasses", "eyeglasses"), Mention("hat", "yes"))
+    base = {"mentions": said, "steps": 2}
+    stage: Any = opened["conditions"]
+    kept = stage.run([_conditions(seed, **base, attempts=4) for seed in range(3)])
+    for seed, best in enumerate(kept):
+        tries = [_conditions(condition_generator._seed(seed, attempt), **base) for attempt in range(4)]
+        maps = [result.label_map for result in stage.run(tries)]
+        faults = [len(anatomy_faults(m)) + len(unasked(m, said)) for m in maps]
+        assert np.array_equal(best.label_map, maps[faults.index(min(faults))]), faults
+
+
+def test_a_given_map_is_nobodys_fault(opened: dict[str, Stage]) -> None:
+    """What somebody painted stays, whatever the words say, and costs one attempt."""
+    seen: list[int] = []
+    request = _conditions(1, label_map=_MAP, mentions=(Mention("hat", "yes"),), attempts=4)
+    (result,) = opened["conditions"].run([request], on_step=lambda step, previews: seen.append(step))
+    assert np.array_equal(result.label_map, _MAP) and seen == sorted(set(seen))
+
+
+def test_whoever_is_dropped_while_a_map_is_written_again_is_cancelled(opened: dict[str, Stage]) -> None:
+    base = {"mentions": (Mention("glasses", "eyeglasses"), Mention("hat", "yes")), "steps": 2, "attempts": 4}
+    calls: list[list[int]] = []
+
+    def on_step(step: int, previews: Any) -> list[int]:
+        shown = [index for index, preview in enumerate(previews) if preview is not None]
+        calls.append(shown)
+        return [1] if len(calls) > 4 else []
+
+    first, second = opened["conditions"].run([_conditions(1, **base), _conditions(2, **base)], on_step=on_step)
+    assert not isinstance(first, M3FaceError) and isinstance(second, Cancelled)
+    assert calls[:4] == [[0], [0], [1], [1]] and all(len(shown) == 1 for shown in calls)
 
 
 def test_an_unknown_stage_names_the_choices() -> None:

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from m3face.evaluation.anatomy import anatomy_faults, largest_piece
 from m3face.evaluation.held_out import stranger
 from m3face.evaluation.metrics import (
     Rate,
@@ -21,8 +20,9 @@ from m3face.evaluation.metrics import (
     points_on_map,
     rate,
 )
-from m3face.evaluation.rules import SIGNS, asked_signs, hair_colour, map_signs
 from m3face.faces import CLASSES, ID, LabelMap, Mention, absence
+from m3face.faces.anatomy import anatomy_faults, largest_piece
+from m3face.faces.signs import SIGNS, asked_signs, hair_colour, map_signs
 from m3face.synthetic import Sample, make_sample
 
 SIZE = 128

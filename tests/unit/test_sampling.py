@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from diffusers import DDIMScheduler
@@ -9,7 +11,7 @@ from torch import Tensor
 
 from m3face import checkpoints
 from m3face.presets import get
-from m3face.sampling import decode_masked, denoise, initial_noise, masked_share
+from m3face.sampling import decode_masked, denoise, initial_noise, masked_share, pulled
 
 MASK, IDS = 9, 9
 FIXED = torch.randn(IDS, 4, 4, generator=torch.Generator().manual_seed(3)) * 3
@@ -88,3 +90,32 @@ def test_noise_belongs_to_the_seed() -> None:
     noise = initial_noise([1, 2, 1], (2, 4, 4))
     assert torch.equal(noise[0], noise[2]) and not torch.equal(noise[0], noise[1])
     assert torch.equal(noise[1:2], initial_noise([2], (2, 4, 4)))
+
+
+@pytest.mark.parametrize("kind", ["v_prediction", "epsilon"])
+def test_a_pull_moves_the_clean_latents_by_its_slope_whatever_is_predicted(kind: str) -> None:
+    scheduler = DDIMScheduler(prediction_type=kind, clip_sample=False)
+    signal = scheduler.alphas_cumprod[400]
+    clean, noise, slope = (torch.randn(2, 3, 4, 4, generator=torch.Generator().manual_seed(i)) for i in range(3))
+    latents = signal.sqrt() * clean + (1 - signal).sqrt() * noise
+    predicted = signal.sqrt() * noise - (1 - signal).sqrt() * clean if kind == "v_prediction" else noise
+    with torch.inference_mode():
+        moved = pulled(
+            predicted,
+            latents,
+            torch.tensor(400),
+            scheduler=scheduler,
+            score=lambda at: (at * slope).flatten(1).sum(1),
+            strength=2.0,
+        )
+    scheduler.set_timesteps(1000)
+    found = scheduler.step(moved, torch.tensor(400), latents).pred_original_sample
+    assert torch.allclose(found, clean + 2.0 * (1 - signal) * slope, atol=1e-4)
+
+
+def test_a_pull_leaves_the_noisiest_steps_alone() -> None:
+    scheduler = DDIMScheduler(prediction_type="v_prediction", rescale_betas_zero_snr=True)
+    predicted, latents = torch.randn(2, 1, 3, 4, 4).unbind(0)
+    given: Any = {"scheduler": scheduler, "score": lambda at: at.flatten(1).sum(1), "strength": 5.0}
+    assert torch.equal(pulled(predicted, latents, torch.tensor(999), **given), predicted)
+    assert not torch.equal(pulled(predicted, latents, torch.tensor(500), **given), predicted)

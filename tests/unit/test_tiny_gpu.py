@@ -28,7 +28,8 @@ NEEDS: dict[str, set[str]] = {
     "landmark_vq": {"faces"},
     "transformer": {"text_encoder", "map_vq", "landmark_vq", "faces"},
     "vae": {"faces"},
-    "unet": {"text_encoder", "vae", "faces"},
+    "latent_reader": {"vae", "faces"},
+    "unet": {"text_encoder", "vae", "latent_reader", "faces"},
     **{name: {"faces", "vae"} for name in ("parser", "landmark_detector", "attribute_classifier", "identity_embedder")},
 }
 

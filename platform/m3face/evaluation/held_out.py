@@ -91,6 +91,8 @@ class _Line:
                 seed=seed,
                 steps=self.preset.condition_steps,
                 guidance=self.preset.condition_guidance,
+                mentions=t.mentions,
+                attempts=self.preset.condition_attempts,
                 **known,
             )
             for t, seed, known in zip(texts, seeds, given or [{}] * len(texts), strict=True)
@@ -108,6 +110,8 @@ class _Line:
                 landmarks=c.landmarks,
                 steps=self.preset.face_steps,
                 guidance=self.preset.face_guidance,
+                mentions=t.mentions,
+                attribute_guidance=self.preset.attribute_guidance,
             )
             for t, seed, c in zip(texts, seeds, conditions, strict=True)
         ]

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from m3face.evaluation.anatomy import anatomy_faults
 from m3face.evaluation.metrics import (
     Rate,
     cosine,
@@ -24,8 +23,9 @@ from m3face.evaluation.metrics import (
     points_on_map,
     rate,
 )
-from m3face.evaluation.rules import SIGNS, asked_signs, hair_colour, map_signs
 from m3face.faces import ATTRIBUTES, LANGUAGES, LabelMap, Landmarks, Mention
+from m3face.faces.anatomy import anatomy_faults
+from m3face.faces.signs import SIGNS, asked_signs, hair_colour, map_signs
 from m3face.stages import Conditions
 from m3face.synthetic import Sample
 

@@ -2,7 +2,7 @@
 
 Odd here: each ControlNet is present only if its condition is; the residuals of two are added (diffusers'
 Multi-ControlNet). Both passes of the guidance see the conditions, only the words differ. The scheduler is made anew
-for every group, since it carries state.
+for every group, since it carries state. Weights with a `latent_reader` can also be held to what the words were read as.
 """
 
 from __future__ import annotations
@@ -21,8 +21,9 @@ from m3face import checkpoints
 from m3face.errors import BadInput, M3FaceError
 from m3face.faces import check_landmarks, resize_map
 from m3face.models.controlnet import condition_side
+from m3face.models.latent_reader import LatentReader, agreement
 from m3face.models.vq import landmark_picture, map_picture
-from m3face.sampling import denoise, initial_noise
+from m3face.sampling import denoise, initial_noise, pulled
 from m3face.stages.batching import Group, run_groups
 from m3face.stages.requests import CONDITIONS, Face, FaceRequest, OnStep
 from m3face.stages.weights import check_states, picture_size, weights_folder
@@ -42,9 +43,18 @@ class FaceGenerator:
     Request: ClassVar[type[FaceRequest]] = FaceRequest
 
     def __init__(
-        self, vae: Any, unet: Any, scheduler: Any, controlnets: dict[str, Any], *, size: int, micro_batch: int = 1
+        self,
+        vae: Any,
+        unet: Any,
+        scheduler: Any,
+        controlnets: dict[str, Any],
+        *,
+        reader: LatentReader | None = None,
+        size: int,
+        micro_batch: int = 1,
     ) -> None:
         self.vae, self.unet, self.scheduler, self.controlnets = vae, unet, scheduler, controlnets
+        self.reader = reader
         self.size, self.micro_batch = size, micro_batch
         self._side = size // vae.downscale  # of the latents
 
@@ -57,15 +67,22 @@ class FaceGenerator:
         load = partial(checkpoints.load, root=folder, device=device)
         controlnets: dict[str, Any] = {name: load(f"controlnet_{name}") for name in CONDITIONS if name in conditions}
         scheduler = checkpoints.load("scheduler", folder)
+        reader = load("latent_reader") if (folder / "latent_reader").is_dir() else None
         size = picture_size(folder)
-        return cls(load("vae"), load("unet"), scheduler, controlnets, size=size, micro_batch=micro_batch)
+        return cls(load("vae"), load("unet"), scheduler, controlnets, reader=reader, size=size, micro_batch=micro_batch)
 
     def run(self, requests: Sequence[FaceRequest], *, on_step: OnStep | None = None) -> list[Face | M3FaceError]:
         """One result or error a request, in order. Previews are the picture so far."""
         return run_groups(
             requests,
             prepare=self._prepare,
-            key=lambda p: (p.request.steps, p.request.guidance, tuple(p.pictures), p.request.text.states.shape),
+            key=lambda p: (
+                p.request.steps,
+                p.request.guidance,
+                p.request.attribute_guidance,
+                tuple(p.pictures),
+                p.request.text.states.shape,
+            ),
             work=self._work,
             micro_batch=self.micro_batch,
             on_step=on_step,
@@ -74,6 +91,9 @@ class FaceGenerator:
     def _prepare(self, request: FaceRequest) -> _Prepared:
         width = int(self.unet.config["cross_attention_dim"])
         check_states(request.text, request.empty, width=width)
+        if request.attribute_guidance and self.reader is None:
+            lacks = "0: these weights have no latent_reader"
+            raise BadInput("attribute_guidance", str(request.attribute_guidance), lacks, "leave it out")
         pictures = {}
         if request.label_map is not None:
             controlnet = self._controlnet("mask")
@@ -95,11 +115,15 @@ class FaceGenerator:
     @torch.inference_mode()
     def _work(self, group: Group[_Prepared]) -> list[Face]:
         shape = (int(self.unet.config["in_channels"]), self._side, self._side)
+        first = group.members[0].request
+        predictor = self._predictor(group)
+        if first.attribute_guidance and first.landmarks is not None:
+            predictor = self._insisting(predictor, group)
         latents = denoise(
-            self._predictor(group),
+            predictor,
             initial_noise([p.request.seed for p in group.members], shape).to(self.unet.device),
             scheduler=type(self.scheduler).from_config(self.scheduler.config),
-            steps=group.members[0].request.steps,
+            steps=first.steps,
             on_step=lambda step, now: group.step(step, lambda m: partial(self._preview, now[m : m + 1])),
         )
         return [Face(picture=picture) for picture in self._decode(latents)]
@@ -133,6 +157,28 @@ class FaceGenerator:
             return empty + guidance * (asked - empty)
 
         return predict
+
+    def _insisting(self, predict: Any, group: Group[_Prepared]) -> Any:
+        """`predict`, moved towards what each request says of its face."""
+        reader: Any = self.reader
+        requests = [p.request for p in group.members]
+        points = np.stack([check_landmarks(r.landmarks, size=self.size) for r in requests])
+        at = (torch.from_numpy(points) / self.size).to(self.unet.device)
+
+        def score(clean: Tensor) -> Tensor:
+            return agreement(reader(clean, at.clone()), [r.mentions for r in requests])
+
+        def insisting(latents: Tensor, timestep: Tensor) -> Tensor:
+            return pulled(
+                predict(latents, timestep),
+                latents,
+                timestep,
+                scheduler=self.scheduler,
+                score=score,
+                strength=requests[0].attribute_guidance,
+            )
+
+        return insisting
 
     def _decode(self, latents: Tensor) -> NDArray[np.uint8]:
         """Model latents [B, C, h, w] to RGB uint8 [B, size, size, 3]."""

@@ -31,6 +31,7 @@ CONDITIONS: tuple[Condition, ...] = ("mask", "landmarks")
 
 MOST_STEPS = 1000
 STRONGEST_GUIDANCE = 30.0
+STRONGEST_PULL = 1000.0
 LARGEST_SEED = 2**63 - 1
 
 
@@ -82,6 +83,8 @@ PooledArray = Annotated[NDArray[np.float32], BeforeValidator(_numbers("pooled", 
 
 Seed = Annotated[int, Field(ge=0, le=LARGEST_SEED, description="seed of this request's noise")]
 Steps = Annotated[int, Field(ge=1, le=MOST_STEPS, description="calls of the network")]
+Attempts = Annotated[int, Field(ge=1, le=16, description="how often a faulty map is written at most")]
+Pull = Annotated[float, Field(ge=0, le=STRONGEST_PULL, description="how hard what was read pulls; 0 is none")]
 Guidance = Annotated[float, Field(ge=0, le=STRONGEST_GUIDANCE, description="how hard the words pull; 1 is no guidance")]
 
 
@@ -104,25 +107,44 @@ class TextStates(WithArrays):
     pooled: PooledArray
 
 
+class Words(WithArrays):
+    """A text as one network wants it, and no words (for guidance) likewise."""
+
+    text: TextStates
+    empty: TextStates
+
+
 class TextResult(WithArrays):
-    """`text` as states, `empty` the states of no words (for guidance), and what the prompt reader understood."""
+    """`text` as states, `empty` the states of no words, and what the prompt reader understood, if there is one.
+
+    `said` holds what published networks want said otherwise than for the label map.
+    """
 
     text: TextStates
     empty: TextStates
     language: str
     mentions: tuple[Mention, ...]
     warnings: tuple[str, ...] = ()
+    said: dict[Literal["landmarks", "face"], Words] = {}
+
+    def words_for(self, what: Literal["landmarks", "face"]) -> Words:
+        """The states that make `what`."""
+        return self.said.get(what) or Words(text=self.text, empty=self.empty)
 
 
 class ConditionRequest(WithArrays):
     """A label map and landmarks for a text. What is given stays; what is not is completed.
 
     `region` is true in those cells of the token grid that are to be made anew; nothing outside it changes.
+    `landmark_text` is the text for the landmarks, where a network wants it otherwise than for the map. A map that is no
+    face, or does not show what `mentions` say of glasses, hat, earrings and length of hair, is written up to `attempts`
+    times, each under a seed of its own; the one with the fewest faults is kept.
     """
 
     text: TextStates
     empty: TextStates
     seed: Seed
+    landmark_text: TextStates | None = None
     label_map: MapArray | None = None
     landmarks: PointArray | None = None
     region: RegionArray | None = None
@@ -131,6 +153,8 @@ class ConditionRequest(WithArrays):
     temperature: float = Field(
         default=0.85, gt=0, le=10, description="1 samples as trained, near 0 takes the likeliest"
     )
+    mentions: tuple[Mention, ...] = ()
+    attempts: Attempts = 1
 
 
 class Conditions(WithArrays):
@@ -141,7 +165,11 @@ class Conditions(WithArrays):
 
 
 class FaceRequest(WithArrays):
-    """A face for a text, held to the conditions that are given (none, one or both)."""
+    """A face for a text, held to the conditions that are given (none, one or both).
+
+    `mentions` are what the text says of attributes. With `attribute_guidance` the face is moved towards them (at the
+    landmarks: without these it is not).
+    """
 
     text: TextStates
     empty: TextStates
@@ -150,6 +178,8 @@ class FaceRequest(WithArrays):
     landmarks: PointArray | None = None
     steps: Steps = 20
     guidance: Guidance = 2.0
+    mentions: tuple[Mention, ...] = ()
+    attribute_guidance: Pull = 0.0
 
 
 class Face(WithArrays):

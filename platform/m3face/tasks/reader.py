@@ -1,52 +1,50 @@
-"""A reader of latents: what a face is like, said of the place where diffusion happens.
+"""The reader of latents: what a face is like, read where diffusion happens.
 
-Odd here: it is no part of the product. It learns beside the UNet, helps it, and is thrown away.
+Odd here: it learns on latents with noise on them and at points that are a little off, since what it will read are
+predictions of a UNet under points that somebody else wrote.
 """
-
-# B batch, C latent channels, h w latent side, A attributes
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from m3face.faces import ATTRIBUTES, COUNT
-from m3face.models.annotators import Block
+from m3face import checkpoints
+from m3face.models.latent_reader import VALUES, surprise
+from m3face.tasks.base import Batch, Context, Draw, stack
+from m3face.tasks.latents import LatentTask
 
-_VALUES = [len(attribute.values) for attribute in ATTRIBUTES.values()]
-
-
-class LatentReader(nn.Module):
-    """What a face is like, read from its clean latents at the 68 points: it helps the UNet and is thrown away.
-
-    `forward(latents [B, C, h, w], points [B, 68, 2] as shares of the side) -> [B, sum of values]`. The points
-    themselves are not told, so what it answers is in the features there. `age` is the steps that it has learned.
-    """
-
-    _WIDTH, _READ = 96, 64
-    age: Tensor
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.look = nn.Sequential(
-            nn.Conv2d(channels, self._WIDTH, 3, padding=1),
-            Block(self._WIDTH, self._WIDTH),
-            Block(self._WIDTH, self._WIDTH),
-        )
-        self.read = nn.Linear(self._WIDTH, self._READ)
-        self.say = nn.Linear(COUNT * self._READ + self._WIDTH, sum(_VALUES))
-        self.register_buffer("age", torch.zeros((), dtype=torch.long))
-
-    def forward(self, latents: Tensor, points: Tensor) -> Tensor:
-        features = self.look(latents).float()
-        at = (points * 2 - 1).unsqueeze(2)
-        there = F.grid_sample(features, at, padding_mode="border", align_corners=False).squeeze(-1).transpose(1, 2)
-        return self.say(torch.cat([F.silu(self.read(there)).flatten(1), features.mean((2, 3))], dim=1))
+_ROUGH = 0.6  # largest deviation of the noise on latents, whose own is about 1
+_OFF = 0.01  # deviation of all points of a face together, as a share of the side
 
 
-def surprise(logits: Tensor, attributes: Tensor) -> Tensor:
-    """Mean cross-entropy [B] over all attributes of logits [B, sum of values] against codes [B, A]."""
-    parts = logits.float().split(_VALUES, dim=1)
-    each = [F.cross_entropy(part, code, reduction="none") for part, code in zip(parts, attributes.T, strict=True)]
-    return torch.stack(each).mean(0)
+class LatentReaderTask(LatentTask):
+    """Cross-entropy of every attribute's value."""
+
+    def __init__(self, context: Context) -> None:
+        super().__init__(context)
+        self.module = context.network("latent_reader")
+
+    def batch(self, draws: Sequence[Draw]) -> Batch:
+        mirrored = self.context.mirrors(draws)
+        clean = self.drawn_latents(draws, mirrored)
+        noise = [d.rng.uniform(0, _ROUGH) * d.rng.standard_normal(self.shape, dtype=np.float32) for d in draws]
+        off = [_OFF * d.rng.standard_normal((1, 2), dtype=np.float32) for d in draws]
+        points = self.points(draws, mirrored) / int(self.faces.key["size"])
+        return {
+            "latents": clean + stack(noise).float(),
+            "points": torch.from_numpy(points) + stack(off),
+            "attributes": self.attributes(draws),
+        }
+
+    def losses(self, module: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        said = module(batch["latents"], batch["points"]).float()
+        hits = [own.argmax(1) == code for own, code in zip(said.split(VALUES, 1), batch["attributes"].T, strict=True)]
+        return {"loss": surprise(said, batch["attributes"]).mean(), "right": torch.stack(hits).float().mean()}
+
+    def export(self, root: Path) -> None:
+        checkpoints.save("latent_reader", self.module, root)

@@ -1,6 +1,6 @@
 """The VAE of the faces, whose decoder is what learns.
 
-Odd here: a critic of patches learns beside it and is thrown away.
+Odd here: how much fine texture there is, place by place, is an error of its own, beside where it lies.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from torch.nn import functional as F
 from m3face import checkpoints
 from m3face.data.encoded import pictures
 from m3face.models.vae import FaceVae
-from m3face.tasks.base import HEAVIEST, Batch, Context, Draw, Task, class_weight, opinion, stack, weighed
+from m3face.tasks.base import HEAVIEST, Batch, Context, Draw, Task, class_weight, stack
 
 _PYRAMID = (1.0, 2.0, 2.0)  # weight of the Laplacian bands, finest first
 _OPPONENT = ((0.5, 0.5, 0.5), (1.0, -1.0, 0.0), (-0.5, -0.5, 1.0))  # brightness, red against green, blue against both
 _TINT = 4.0  # weight of the squared error of what is left under the bands
 _MEASURED_LATENTS = 512
 _FIRST_BATCHES = 64
-_LEARNS_FIRST = 1500  # steps of errors alone before the critic is heard
 _ROUGH = 0.25  # largest deviation that the decoder has to bear
-_PLEASE = 0.3  # share of the gradient of the critic in that of the errors
+_TEXTURE = (15.0, 8.0)  # weight of how much there is in the bands, finest first
+_NEAR = 8  # side of what counts as one place
 
 
 def _laplacian(picture: Tensor, levels: int) -> list[Tensor]:
@@ -38,36 +38,18 @@ def _laplacian(picture: Tensor, levels: int) -> list[Tensor]:
     return [*bands, picture]
 
 
-class _Critic(nn.Module):
-    """Patches of a picture: real or not. One logit for each 8 x 8 or so, and no statistics across a batch."""
+def texture_error(decoded: Tensor, true: Tensor) -> Tensor:
+    """How much more or less there is in the finest bands, place by place, whatever it is.
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.layers = nn.Sequential(
-            nn.Conv2d(12, 32, 3, padding=1),
-            nn.SiLU(),
-            nn.Conv2d(32, 64, 4, stride=2, padding=1),
-            nn.GroupNorm(4, 64),
-            nn.SiLU(),
-            nn.Conv2d(64, 96, 4, stride=2, padding=1),
-            nn.GroupNorm(4, 96),
-            nn.SiLU(),
-            nn.Conv2d(96, 1, 3, padding=1),
-        )
-
-    def forward(self, pictures: Tensor) -> Tensor:
-        return self.layers(F.pixel_unshuffle(pictures, 2)).float()
-
-
-class _Judged(nn.Module):
-    """A VAE with its critic, which helps the training and is thrown away, and the steps that it has seen."""
-
-    age: Tensor
-
-    def __init__(self, network: FaceVae) -> None:
-        super().__init__()
-        self.network, self.critic = network, _Critic()
-        self.register_buffer("age", torch.zeros((), dtype=torch.long))
+    Where hair or skin goes cannot be told from the latents, and under errors alone the best answer is none: soft
+    faces. That there is as much of it as in the true picture is another question, and this is asked here.
+    """
+    bands, true_bands = (_laplacian(p.mean(1, keepdim=True), len(_TEXTURE)) for p in (decoded, true))
+    error = torch.zeros((), device=decoded.device)
+    for power, own, other in zip(_TEXTURE, bands, true_bands, strict=False):
+        much, should = ((F.avg_pool2d(b.square(), _NEAR, _NEAR // 2) + 1e-6).sqrt() for b in (own, other))
+        error = error + power * (much - should).abs().mean()
+    return error
 
 
 class VaeTask(Task):
@@ -79,18 +61,16 @@ class VaeTask(Task):
     weigh eyes and mouth likewise).
 
     The encoder is settled before the first step (`FaceVae.start`), so whatever learns in its latents stays valid. The
-    decoder learns from rougher latents than the encoder's, since those that a UNet leaves are not clean, and after
-    `_LEARNS_FIRST` steps to please a critic of patches too (weighed by the ratio of the gradients: VQGAN, equation 7),
-    since the mean of all sharp pictures is a soft one.
+    decoder learns from rougher latents than the encoder's, since those that a UNet leaves are not clean.
     """
 
-    module: _Judged
+    module: FaceVae
 
     def __init__(self, context: Context) -> None:
         self.faces = context.faces
         self.count = len(self.faces)
         network: Any = context.network("vae")
-        self.module = _Judged(network)
+        self.module = network
         self.class_weight = class_weight(self.faces, power=0.5).clamp(max=HEAVIEST)
         side = int(self.faces.key["size"]) // network.downscale
         self.latent = (int(network.config["latent_channels"]), side, side)
@@ -106,25 +86,17 @@ class VaeTask(Task):
     def begin(self, batches: Callable[[int], Batch]) -> None:
         seen = [batches(step) for step in range(_FIRST_BATCHES)]
         maps = torch.cat([b["label_map"] for b in seen]).long()
-        self.module.network.start(torch.cat([b["picture"] for b in seen]), self.class_weight[maps].unsqueeze(1))
+        self.module.start(torch.cat([b["picture"] for b in seen]), self.class_weight[maps].unsqueeze(1))
 
     def losses(self, module: nn.Module, batch: Batch) -> dict[str, Tensor]:
-        judged: Any = module
+        vae: Any = module
         picture = batch["picture"].contiguous(memory_format=torch.channels_last)
-        heard = int(judged.age) >= _LEARNS_FIRST
-        judged.age += 1
         with torch.no_grad():
-            posterior = judged.network.encode(picture).latent_dist
+            posterior = vae.encode(picture).latent_dist
         deviation = posterior.std + _ROUGH * batch["rough"]
-        decoded = judged.network.decode(posterior.mean + deviation * batch["noise"]).sample.float()
+        decoded = vae.decode(posterior.mean + deviation * batch["noise"]).sample.float()
         parts = self._errors(decoded, batch)
-        loss = parts["plain"] + parts["sharp"] + parts["tint"]
-        real, made = judged.critic(picture), judged.critic(decoded.detach())
-        parts["critic"] = (F.softplus(-real) + F.softplus(made)).mean()
-        if heard:
-            parts["please"] = -opinion(judged.critic, decoded).mean()
-            loss = loss + weighed(parts["please"], loss, decoded, share=_PLEASE)
-        return {"loss": loss + parts["critic"], **parts}
+        return {"loss": torch.stack(list(parts.values())).sum(), **parts}
 
     def _errors(self, decoded: Tensor, batch: Batch) -> dict[str, Tensor]:
         opponent = torch.tensor(_OPPONENT, device=decoded.device)
@@ -136,12 +108,17 @@ class VaeTask(Task):
         for power, band in zip(_PYRAMID, bands, strict=True):
             sharp = sharp + power * (weight * band.abs()).mean()
             weight = F.avg_pool2d(weight, 2)
-        return {"plain": plain, "sharp": sharp, "tint": _TINT * rest.square().mean()}
+        return {
+            "plain": plain,
+            "sharp": sharp,
+            "tint": _TINT * rest.square().mean(),
+            "texture": texture_error(decoded, batch["picture"]),
+        }
 
     @torch.no_grad()
     def export(self, root: Path) -> None:
         """Also measures the standard deviation of the latents and stores its inverse as `scaling_factor`."""
-        vae = self.module.network
+        vae = self.module
         found = []
         for first in range(0, min(_MEASURED_LATENTS, self.count), 32):
             last = min(first + 32, self.count)

@@ -1,4 +1,4 @@
-"""What a label map or pixels show by plain rules, without a network: a check on what networks say.
+"""What a label map or pixels show by plain rules, without a network: a check on what networks say and write.
 
 Odd here: a rule speaks only where it is sure. On true renders all of them are right (a test), so a mistake found on a
 made map is the map's, and one found on a judge's answer is the judge's.
@@ -51,6 +51,12 @@ def asked_signs(mentions: Iterable[Mention]) -> dict[str, bool]:
         elif Mention("hair_length", value, negated=True) in said:
             signs[sign] = False
     return signs
+
+
+def unasked(label_map: LabelMap, mentions: Iterable[Mention]) -> list[str]:
+    """The signs that a map [S, S] does not show as words ask."""
+    shown = map_signs(label_map)
+    return [sign for sign, wanted in asked_signs(mentions).items() if shown[sign] != wanted]
 
 
 def hair_colour(picture: NDArray[np.uint8], label_map: LabelMap) -> str | None:
