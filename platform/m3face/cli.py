@@ -20,6 +20,8 @@ from m3face import __version__
 from m3face.doctor import doctor
 from m3face.errors import M3FaceError
 from m3face.evaluate import evaluate
+from m3face.export import export
+from m3face.fetch import fetch
 from m3face.generate import demo, generate
 from m3face.inspect_data import data
 
@@ -157,7 +159,7 @@ def explained(settings: Any, prefix: str = "") -> list[str]:
 
 _INTERRUPTED = 130
 
-COMMANDS: tuple[Callable[..., None], ...] = (generate, demo, synth, train, evaluate, doctor)
+COMMANDS: tuple[Callable[..., None], ...] = (generate, demo, synth, train, evaluate, fetch, export, doctor)
 
 for _command in COMMANDS:
     app.command()(_command)

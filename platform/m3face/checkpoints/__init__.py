@@ -9,16 +9,24 @@ Odd here: what needs torch is imported at its first use, so that a damaged file 
 
 from typing import TYPE_CHECKING, Any
 
+from m3face.checkpoints.exporting import export_diffusers, export_peft
 from m3face.checkpoints.folder import FORMAT, publish, read_manifest, verify, write_manifest
+from m3face.checkpoints.sources import Published, locate
 
 if TYPE_CHECKING:
+    from m3face.checkpoints.fetching import fetch
     from m3face.checkpoints.networks import build, load, load_tokenizer, save, save_tokenizer
 
 __all__ = [
     "FORMAT",
+    "Published",
     "build",
+    "export_diffusers",
+    "export_peft",
+    "fetch",
     "load",
     "load_tokenizer",
+    "locate",
     "publish",
     "read_manifest",
     "save",
@@ -33,4 +41,8 @@ def __getattr__(name: str) -> Any:
         from m3face.checkpoints import networks
 
         return getattr(networks, name)
+    if name == "fetch":
+        from m3face.checkpoints import fetching
+
+        return fetching.fetch
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

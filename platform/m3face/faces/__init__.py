@@ -40,6 +40,7 @@ from m3face.faces.landmarks import (
     resize_landmarks,
 )
 from m3face.faces.languages import CODE_BY_CODE3, LANGUAGES, Language
+from m3face.faces.tracing import trace_landmarks
 
 __all__ = [
     "ATTRIBUTES",
@@ -74,4 +75,5 @@ __all__ = [
     "resize_map",
     "to_celeba",
     "to_colours",
+    "trace_landmarks",
 ]

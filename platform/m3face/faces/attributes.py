@@ -52,16 +52,12 @@ ATTRIBUTES: dict[str, Attribute] = {
         _yes_no("dimples", "skin"),
         _yes_no("eye_bags", "skin"),
         _yes_no("crows_feet", "skin"),
-        Attribute(
-            name="hair_colour", family="hair", values=("black", "brown", "blond", "red", "gray", "white")
-        ),
+        Attribute(name="hair_colour", family="hair", values=("black", "brown", "blond", "red", "gray", "white")),
         Attribute(name="hair_length", family="hair", values=("bald", "short", "medium", "long")),
         Attribute(name="hair_type", family="hair", values=("straight", "wavy", "curly")),
         Attribute(name="hairline", family="hair", values=("rounded", "receding", "widows_peak")),
         _yes_no("bangs", "hair"),
-        Attribute(
-            name="beard", family="beard", values=("none", "stubble", "goatee", "full"), absent="none"
-        ),
+        Attribute(name="beard", family="beard", values=("none", "stubble", "goatee", "full"), absent="none"),
         _yes_no("mustache", "beard"),
         _yes_no("sideburns", "beard"),
         Attribute(name="eye_colour", family="eyes", values=("brown", "blue", "green", "gray")),
@@ -71,9 +67,7 @@ ATTRIBUTES: dict[str, Attribute] = {
         _yes_no("big_nose", "nose_mouth"),
         _yes_no("pointy_nose", "nose_mouth"),
         _yes_no("big_lips", "nose_mouth"),
-        Attribute(
-            name="glasses", family="accessories", values=("none", "eyeglasses", "sunglasses"), absent="none"
-        ),
+        Attribute(name="glasses", family="accessories", values=("none", "eyeglasses", "sunglasses"), absent="none"),
         _yes_no("hat", "accessories"),
         _yes_no("earrings", "accessories"),
         _yes_no("necklace", "accessories"),
@@ -81,12 +75,8 @@ ATTRIBUTES: dict[str, Attribute] = {
         _yes_no("heavy_makeup", "make_up"),
         _yes_no("lipstick", "make_up"),
         _yes_no("mouth_open", "action"),
-        Attribute(
-            name="smile", family="action", values=("none", "slight", "broad", "laughing"), absent="none"
-        ),
-        Attribute(
-            name="emotion", family="emotion", values=("neutral", "happy", "sad", "angry", "surprised")
-        ),
+        Attribute(name="smile", family="action", values=("none", "slight", "broad", "laughing"), absent="none"),
+        Attribute(name="emotion", family="emotion", values=("neutral", "happy", "sad", "angry", "surprised")),
     )
 }
 

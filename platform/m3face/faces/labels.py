@@ -53,9 +53,7 @@ def check_map(label_map: NDArray[np.generic], *, field: str = "mask") -> LabelMa
         raise BadInput(field, f"has {label_map.ndim} dimensions", "one class index a pixel, [height, width]")
     height, width = label_map.shape
     if height != width or height == 0:
-        raise BadInput(
-            field, f"is {width} x {height} pixels", "a square map", "crop or pad it to a square first"
-        )
+        raise BadInput(field, f"is {width} x {height} pixels", "a square map", "crop or pad it to a square first")
     low, high = int(label_map.min()), int(label_map.max())
     if low < 0 or high >= len(CLASSES):
         raise BadInput(
@@ -97,9 +95,7 @@ class SnapReport:
         return self.off / self.total
 
 
-def from_colours(
-    picture: NDArray[np.uint8], *, limit: float = 1.0, field: str = "mask"
-) -> tuple[LabelMap, SnapReport]:
+def from_colours(picture: NDArray[np.uint8], *, limit: float = 1.0, field: str = "mask") -> tuple[LabelMap, SnapReport]:
     """Each RGB pixel's nearest class (Euclidean in RGB), and how many were off the palette.
 
     `picture` is uint8 [H, W, 3]. Raises BadInput when more than `limit` (a share, 0..1) of the pixels are off.

@@ -41,8 +41,7 @@ FLIP = np.array(
 )  # fmt: skip
 """`FLIP[i]` is the point of the original face that becomes point i of the mirrored one."""
 
-# (group, colour, closed and filled): the "uncanny faces" drawing that M3Face's landmark pictures follow
-_DRAWING: tuple[tuple[str, tuple[int, int, int], bool], ...] = (
+DRAWING: tuple[tuple[str, tuple[int, int, int], bool], ...] = (
     ("jaw", (0, 255, 0), False),
     ("r_brow", (255, 255, 0), False),
     ("l_brow", (255, 255, 0), False),
@@ -53,6 +52,7 @@ _DRAWING: tuple[tuple[str, tuple[int, int, int], bool], ...] = (
     ("outer_lips", (0, 255, 255), True),
     ("inner_lips", (0, 0, 255), True),
 )
+"""Group, colour, closed and filled: the "uncanny faces" drawing that M3Face's landmark pictures follow, in order."""
 
 
 def check_landmarks(points: Any, *, size: int, field: str = "landmarks") -> Landmarks:
@@ -106,7 +106,7 @@ def draw_landmarks(points: Landmarks, *, size: int, new: int | None = None) -> N
     width = max(1, round(4 * new * scale / 512))
     canvas = Image.new("RGB", (new * scale, new * scale))
     pen = ImageDraw.Draw(canvas)
-    for group, colour, closed in _DRAWING:
+    for group, colour, closed in DRAWING:
         line = [(float(x), float(y)) for x, y in points[GROUPS[group].start : GROUPS[group].stop]]
         if closed:
             pen.polygon(line, fill=colour, outline=colour, width=width)

@@ -4,6 +4,7 @@ Odd here: UVit2DModel has no position encoding, so this thin subclass adds learn
 after `embed`; without them it is the stock class. Map and landmarks of one face share one canvas: the two tokens of a
 cell stand side by side, so a [h, w] grid of each becomes [h, 2 w]. Ids of the second modality are shifted by the first
 one's codebook; the mask id is the last one; a position's logits over the other modality's ids are forbidden.
+A published transformer has none of this: it writes one picture at a time, and is told the picture's size.
 """
 
 # B batch, h w token grid, V codes of both modalities together, M modality (0 map, 1 landmarks)
@@ -18,6 +19,7 @@ from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 
 MAP, LANDMARKS = 0, 1
+_AESTHETIC = 6.0  # the last of aMUSEd's five numbers, an aesthetic score: width, height, crop, crop, score
 
 
 def canvas(map_ids: Tensor, landmark_ids: Tensor, *, map_codes: int, mask_id: int) -> Tensor:
@@ -37,8 +39,6 @@ class MaskedTransformer(UVit2DModel):
 
     `modality_codes` are the codebook sizes (map, landmarks); an empty tuple makes this the stock class.
     """
-
-    _SIZE_CONDITION = 5  # aMUSEd's micro-conditioning is unused here: zeros keep the class stock
 
     @register_to_config
     def __init__(
@@ -92,15 +92,19 @@ class MaskedTransformer(UVit2DModel):
 
     @property
     def map_codes(self) -> int:
-        return int(self.config["modality_codes"][MAP])
+        """Codes of the map on the common canvas; 0 where there is none."""
+        return int(self.config["modality_codes"][MAP]) if self.config["modality_codes"] else 0
 
-    def logits(self, ids: Tensor, states: Tensor, pooled: Tensor) -> Tensor:
-        """Stock forward without size conditioning: fp32 [B, V, h, 2 w].
+    def logits(self, ids: Tensor, states: Tensor, pooled: Tensor, *, side: int = 0) -> Tensor:
+        """Stock forward: fp32 [B, V, h, 2 w] of the canvas, forbidden ids at -10,000 (finite: guidance subtracts).
 
-        Forbidden ids stand at -10,000: finite, so that guidance may subtract.
+        Without `modality_codes`, [B, V, h, w] of one picture of `side` pixels, uncropped, of the usual aesthetic score.
         """
-        size_condition = torch.zeros(ids.shape[0], self._SIZE_CONDITION, device=ids.device)
+        told = (0, 0, 0, 0, 0) if self.map_codes else (side, side, 0, 0, _AESTHETIC)
+        size_condition = torch.tensor(told, dtype=torch.float32, device=ids.device).expand(ids.shape[0], -1)
         logits = self(ids, states, pooled, size_condition).float()
+        if not self.map_codes:
+            return logits
         count = self.modality.shape[1]
         forbidden = self.forbidden.T.repeat(1, ids.shape[2] // count)  # [V, 2 w]
         return logits.masked_fill(forbidden[None, :, None, :], -1e4)

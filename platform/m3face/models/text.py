@@ -1,9 +1,10 @@
-"""Words to 16 slot states, and a head that reads what the words ask for.
+"""Words to states: 16 slots and a head that reads what they ask for, or a published encoder's states of all tokens.
 
 Odd here: the encoder itself is a stock BertModel. The tokenizer puts 16 slot tokens in front of every text, and only
 their states leave this file: fixed length, no padding questions, and equal across languages by training, while the
 word states behind them stay language-specific. The tokenizer normalises by NFKC and lower case only (stripping
 accents would destroy Hindi, Japanese and Persian) and falls back to bytes, so no text is unknown to it.
+Published encoders know no slots: every text is padded or cut to the same number of tokens, and all their states count.
 """
 
 # B batch, L tokens, S slots, D width, P (attribute, value) pairs, 3 = not named | asked | negated
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import torch
 from diffusers import ConfigMixin, ModelMixin
@@ -26,9 +28,7 @@ from m3face.faces import PAIRS, Mention
 NOT_NAMED, ASKED, NEGATED = 0, 1, 2
 
 
-def train_tokenizer(
-    texts: Iterable[str], *, vocab_size: int, slots: int, max_length: int
-) -> PreTrainedTokenizerFast:
+def train_tokenizer(texts: Iterable[str], *, vocab_size: int, slots: int, max_length: int) -> PreTrainedTokenizerFast:
     """A Unigram tokenizer with byte fallback learned from `texts`; every encoding begins with the slot tokens."""
     slot_tokens = [f"[SLOT_{i}]" for i in range(slots)]
     specials = ["[PAD]", "[UNK]", *slot_tokens]
@@ -66,13 +66,55 @@ def train_tokenizer(
     )
 
 
-def slot_states(
-    encoder: BertModel, tokenizer: PreTrainedTokenizerFast, texts: Sequence[str], *, slots: int
-) -> Tensor:
+def slot_states(encoder: BertModel, tokenizer: PreTrainedTokenizerFast, texts: Sequence[str], *, slots: int) -> Tensor:
     """The states of the slot tokens, [B, S, D]; longer texts are cut at the tokenizer's `model_max_length`."""
     batch = tokenizer(list(texts), padding=True, truncation=True, return_tensors="pt").to(encoder.device)
     hidden_BLD = encoder(input_ids=batch.input_ids, attention_mask=batch.attention_mask).last_hidden_state
     return hidden_BLD[:, :slots]
+
+
+class MultilingualClip(BertModel):
+    """M-CLIP as M3Face reads it: a stock BertModel, and a linear layer on its pooled state.
+
+    `config.projection_dim` is the width of that layer's answer, `config.prefixes` what is put before a prompt for each
+    condition. The published file has the same tensors under other names: `our_name` maps those to ours.
+    """
+
+    def __init__(self, config: Any) -> None:
+        super().__init__(config)
+        self.projection = nn.Linear(config.hidden_size, config.projection_dim)
+        self.post_init()
+
+    @staticmethod
+    def our_name(published: str) -> str:
+        """What a tensor of M-CLIP's files is called here: as in a stock BertModel, and `projection.*`."""
+        head, _, rest = published.partition(".")
+        return f"projection.{rest}" if head == "LinearTransformation" else rest
+
+    def read(self, input_ids: Tensor, attention_mask: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Token states [B, L, D] of the last layer but one, and pooled [B, P], which is not M-CLIP's mean of states."""
+        output = self(input_ids=input_ids, attention_mask=attention_mask, output_hidden_states=True)
+        return output.hidden_states[-2], self.projection(output.pooler_output)
+
+
+def token_states(encoder: Any, tokenizer: PreTrainedTokenizerFast, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
+    """States [B, L, D] and pooled [B, P] of a published encoder, L being the tokenizer's `model_max_length`.
+
+    CLIP's text model sees its padding, as its pipelines let it; the others are masked (`config.use_attention_mask`).
+    """
+    batch = tokenizer(list(texts), padding="max_length", truncation=True, return_tensors="pt").to(encoder.device)
+    return states_of_tokens(encoder, batch.input_ids, batch.attention_mask)
+
+
+def states_of_tokens(encoder: Any, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor]:
+    """`token_states` of tokens [B, L]."""
+    mask = attention_mask if getattr(encoder.config, "use_attention_mask", False) else None
+    if isinstance(encoder, MultilingualClip):
+        return encoder.read(input_ids, mask)
+    output = encoder(input_ids=input_ids, attention_mask=mask, return_dict=True)
+    states = output[0]  # of AltDiffusion's encoder: already brought to the width of the UNet
+    pooled = output.get("pooler_output")
+    return states, states[:, 0] if pooled is None else pooled
 
 
 class PromptReader(ModelMixin, ConfigMixin):

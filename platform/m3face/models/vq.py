@@ -4,7 +4,7 @@ Odd here: what goes in follows the network's own config. 19 input channels take 
 network's `sample_size`, so a pixel half hair and half skin says so) and 19 output channels are class logits, enlarged
 *before* the arg max, so edges stay smooth and no colour is ever invented. A 3-channel network, as published, gets the
 palette drawing in [0, 1] and is snapped back. Landmarks: the drawing in, 68 maps out, and the centre of mass of each
-map's softmax is the point, so there are always 68.
+map's softmax is the point, so there are always 68. A published network gives a drawing, whose points are traced.
 """
 
 # B batch, K classes or points, N codes, h w token grid
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from m3face.faces import CLASSES, PALETTE, draw_landmarks, from_colours
+from m3face.faces import CLASSES, COUNT, PALETTE, draw_landmarks, from_colours, resize_map, trace_landmarks
 
 
 def quantize(vq: VQModel, picture: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -34,7 +34,7 @@ def decode_latents(vq: VQModel, quantized: Tensor) -> Tensor:
 
 
 def _decode_ids(vq: VQModel, ids: Tensor) -> Tensor:
-    shape = (*ids.shape, vq.config["vq_embed_dim"])
+    shape = (*ids.shape, vq.config["vq_embed_dim"] or vq.config["latent_channels"])
     return decode_latents(vq, vq.quantize.get_codebook_entry(ids.reshape(-1), shape))
 
 
@@ -63,9 +63,18 @@ def decode_maps(vq: VQModel, ids: Tensor, *, size: int) -> Tensor:
     decoded = _decode_ids(vq, ids).float()
     if vq.config["out_channels"] == len(CLASSES):
         return map_logits(decoded, size=size).argmax(1).to(torch.uint8)
-    pictures = F.interpolate(decoded, size=(size, size), mode="nearest").clamp(0, 1).permute(0, 2, 3, 1)
-    arrays = (pictures * 255).round().to(torch.uint8).cpu().numpy()
-    return torch.from_numpy(np.stack([from_colours(array)[0] for array in arrays]))
+    snapped = [from_colours(drawing)[0] for drawing in _drawings(decoded)]
+    return torch.from_numpy(np.stack([resize_map(label_map, size) for label_map in snapped]))
+
+
+def _drawings(decoded: Tensor) -> NDArray[np.uint8]:
+    """RGB uint8 [B, S, S, 3] of decoded pictures [B, 3, S, S] in [0, 1]."""
+    return (decoded.clamp(0, 1).permute(0, 2, 3, 1) * 255).round().to(torch.uint8).cpu().numpy()
+
+
+def decode_drawings(vq: VQModel, ids: Tensor) -> NDArray[np.uint8]:
+    """What a network with 3 output channels draws of `ids`: RGB uint8 [B, S, S, 3] of its own size."""
+    return _drawings(_decode_ids(vq, ids).float())
 
 
 def landmark_picture(points: NDArray[np.float32], *, size: int, new: int) -> Tensor:
@@ -93,5 +102,10 @@ def encode_landmarks(vq: VQModel, points: NDArray[np.float32], *, size: int) -> 
 
 
 def decode_landmarks(vq: VQModel, ids: Tensor, *, size: int) -> Tensor:
-    """Points [B, 68, 2] in pixels of `size` from token ids [B, h, w]."""
-    return soft_argmax(_decode_ids(vq, ids)) * size
+    """Points [B, 68, 2] in pixels of `size` from token ids [B, h, w].
+
+    A drawing that lacks a part of the face raises BadInput.
+    """
+    if vq.config["out_channels"] == COUNT:
+        return soft_argmax(_decode_ids(vq, ids)) * size
+    return torch.from_numpy(np.stack([trace_landmarks(d, size=size) for d in decode_drawings(vq, ids)]))

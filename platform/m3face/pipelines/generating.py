@@ -84,8 +84,8 @@ def wishes_of(options: Options) -> tuple[list[FaceWish], tuple[str, ...]]:
     return [FaceWish.of(preset, prompt, seed=seed, **fields) for seed in seeds], warnings
 
 
-_WORDS = ("tokenizer", "text_encoder", "prompt_reader")
-_PARTS = (*_WORDS, "transformer", "map_vq", "landmark_vq", "vae", "unet", "scheduler")
+_PARTS = ("tokenizer", "text_encoder", "transformer", "map_vq", "landmark_vq", "vae", "unet", "scheduler")
+_PERHAPS = ("prompt_reader", "latent_reader", "face_tokenizer", "face_text_encoder")  # some weights have these
 
 
 def check_weights(location: str, conditions: Sequence[str]) -> str:
@@ -93,7 +93,8 @@ def check_weights(location: str, conditions: Sequence[str]) -> str:
     from m3face import checkpoints
 
     folder = weights_folder(location)
-    checkpoints.verify(folder, parts=[*_PARTS, *(f"controlnet_{name}" for name in conditions)])
+    parts = [*_PARTS, *(f"controlnet_{name}" for name in conditions)]
+    checkpoints.verify(folder, parts=parts + [name for name in _PERHAPS if (folder / name).is_dir()])
     return hashlib.sha256((folder / "manifest.json").read_bytes()).hexdigest()
 
 

@@ -90,7 +90,14 @@ def facts_of(
         "conditions": list(wish.conditions),
         "settings": {
             name: getattr(wish, name)
-            for name in ("condition_steps", "condition_guidance", "face_steps", "face_guidance")
+            for name in (
+                "condition_steps",
+                "condition_guidance",
+                "condition_attempts",
+                "face_steps",
+                "face_guidance",
+                "attribute_guidance",
+            )
         },
         "size": len(result.picture),
         "seconds": result.seconds,

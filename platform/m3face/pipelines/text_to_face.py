@@ -11,6 +11,7 @@ from m3face.pipelines.calling import Call
 from m3face.presets import Preset
 from m3face.stages.requests import (
     CONDITIONS,
+    Attempts,
     Condition,
     ConditionRequest,
     Conditions,
@@ -20,6 +21,7 @@ from m3face.stages.requests import (
     MapArray,
     PictureArray,
     PointArray,
+    Pull,
     RegionArray,
     Seed,
     Steps,
@@ -40,13 +42,22 @@ class FaceWish(WithArrays):
     conditions: tuple[Condition, ...] = Field(default=CONDITIONS, description="which conditions the picture follows")
     condition_steps: Steps = 12
     condition_guidance: Guidance = 2.0
+    condition_attempts: Attempts = 1
     face_steps: Steps = 20
     face_guidance: Guidance = 2.0
+    attribute_guidance: Pull = 0.0
 
     @classmethod
     def of(cls, preset: Preset, prompt: str, **fields: Any) -> FaceWish:
         """A wish with the preset's steps and guidance where `fields` does not say otherwise."""
-        usual = ("condition_steps", "condition_guidance", "face_steps", "face_guidance")
+        usual = (
+            "condition_steps",
+            "condition_guidance",
+            "condition_attempts",
+            "face_steps",
+            "face_guidance",
+            "attribute_guidance",
+        )
         return cls(prompt=prompt, **{name: getattr(preset, name) for name in usual} | fields)
 
 
@@ -80,24 +91,29 @@ async def text_to_face(wish: FaceWish, call: Call) -> FaceResult:
         ConditionRequest(
             text=words.text,
             empty=words.empty,
+            landmark_text=words.words_for("landmarks").text,
             seed=wish.seed,
             label_map=wish.label_map,
             landmarks=wish.landmarks,
             region=wish.region,
             steps=wish.condition_steps,
             guidance=wish.condition_guidance,
+            mentions=words.mentions,
+            attempts=wish.condition_attempts,
         ),
     )
     face: Face = await timed(
         "face",
         FaceRequest(
-            text=words.text,
-            empty=words.empty,
+            text=words.words_for("face").text,
+            empty=words.words_for("face").empty,
             seed=wish.seed,
             label_map=conditions.label_map if "mask" in wish.conditions else None,
             landmarks=conditions.landmarks if "landmarks" in wish.conditions else None,
             steps=wish.face_steps,
             guidance=wish.face_guidance,
+            mentions=words.mentions,
+            attribute_guidance=wish.attribute_guidance,
         ),
     )
     return FaceResult(

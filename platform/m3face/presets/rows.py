@@ -11,14 +11,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import platformdirs
+
 from m3face.errors import CheckpointError, ConfigError
+from m3face.presets.published import M3FACE_NETWORKS, M3FACE_SOURCES, SD15_NETWORKS, SD15_SOURCES
 
 _HERE = Path(__file__).parent
 
 
 @dataclass(frozen=True, kw_only=True)
 class Preset:
-    """One row. `weights` is "pkg:NAME" (shipped in the package) or "dir:PATH".
+    """One row. `weights` is "pkg:NAME" (shipped in the package), "cache:NAME" (trained or fetched here) or "dir:PATH".
+
+    `sources` says where others published its networks, by component: `m3face fetch` brings them into `weights`.
 
     `cpu_threads` are those that one face is worth on a CPU: networks as small as `tiny` gain nothing from a second one
     and wait ten times as long for each other where the cores are shared. None leaves it to torch, as training
@@ -31,10 +36,13 @@ class Preset:
     prompt_characters: int = 600
     condition_steps: int = 24
     condition_guidance: float = 3.0
+    condition_attempts: int = 1
     face_steps: int = 20
     face_guidance: float = 5.0
+    attribute_guidance: float = 0.0
     cpu_threads: int | None = None
     networks: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    sources: Mapping[str, str] = field(default_factory=dict)
 
 
 _TEXT_WIDTH = 192
@@ -66,6 +74,8 @@ _TINY = Preset(
     weights="pkg:tiny",
     image_size=128,
     cpu_threads=1,
+    condition_attempts=4,
+    attribute_guidance=15.0,
     networks={
         "tokenizer": {"vocab_size": 8000, "slots": _SLOTS, "max_length": 144},
         "text_encoder": {
@@ -115,6 +125,7 @@ _TINY = Preset(
             "sample_size": 128,
             "mid_block_add_attention": False,
         },
+        "latent_reader": {"channels": 24, "width": 64},
         "unet": {
             "sample_size": 16,
             "in_channels": 24,
@@ -151,7 +162,31 @@ _TINY = Preset(
     },
 )
 
-_PRESETS: dict[str, Preset] = {p.name: p for p in (_TINY,)}
+_SD15 = Preset(
+    name="sd15",
+    weights="cache:sd15",
+    image_size=512,
+    condition_steps=12,
+    condition_guidance=10.0,
+    face_steps=20,
+    face_guidance=7.5,
+    networks=SD15_NETWORKS,
+    sources=SD15_SOURCES,
+)
+
+_M3FACE = Preset(
+    name="m3face",
+    weights="cache:m3face",
+    image_size=512,
+    condition_steps=12,
+    condition_guidance=10.0,
+    face_steps=20,
+    face_guidance=7.5,
+    networks=M3FACE_NETWORKS,
+    sources=M3FACE_SOURCES,
+)
+
+_PRESETS: dict[str, Preset] = {p.name: p for p in (_TINY, _SD15, _M3FACE)}
 
 
 def get(name: str) -> Preset:
@@ -162,27 +197,33 @@ def get(name: str) -> Preset:
         raise ConfigError("preset", f"{name!r} is unknown", ", ".join(_PRESETS)) from None
 
 
+def cached(name: str) -> Path:
+    """Where weights called `name` lie that were trained or fetched on this machine, whether or not they exist."""
+    return Path(platformdirs.user_cache_dir("m3face")) / "weights" / name
+
+
 def weights_folder(location: str) -> Path:
-    """The folder behind "pkg:NAME" or "dir:PATH"; CheckpointError if there is none."""
+    """The folder behind "pkg:NAME", "cache:NAME" or "dir:PATH"; CheckpointError if there is none."""
     scheme, _, rest = location.partition(":")
+    remedy = "train them (make tiny, then make ship-tiny) or give another location"
     if scheme == "pkg" and rest:
         folder = _HERE / rest
+    elif scheme == "cache" and rest:
+        folder = cached(rest)
+        if rest in _PRESETS and _PRESETS[rest].sources:
+            remedy = f"bring the published networks here: m3face fetch {rest}"
     elif scheme == "dir" and rest:
         try:
             folder = Path(rest).expanduser()
         except RuntimeError as error:
             raise ConfigError("weights", f"{location!r}: {error}", "'dir:PATH'") from None
     else:
-        raise ConfigError("weights", f"{location!r}", "'pkg:NAME' or 'dir:PATH'", f"did you mean 'dir:{location}'?")
+        allowed = "'pkg:NAME', 'cache:NAME' or 'dir:PATH'"
+        raise ConfigError("weights", f"{location!r}", allowed, f"did you mean 'dir:{location}'?")
     try:
         there = folder.is_dir()
     except OSError as error:
         raise CheckpointError("weights", f"{folder}: {error.strerror}", "a folder of weights") from None
     if not there:
-        raise CheckpointError(
-            "weights",
-            f"no folder {folder}",
-            "a folder of weights",
-            "train them (make tiny, then make ship-tiny) or give another location",
-        )
+        raise CheckpointError("weights", f"no folder {folder}", "a folder of weights", remedy)
     return folder

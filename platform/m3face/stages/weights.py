@@ -23,14 +23,18 @@ def picture_size(folder: Path) -> int:
         ) from None
 
 
-def check_states(text: TextStates, empty: TextStates, *, width: int) -> None:
-    """BadInput if the words, or no words, were encoded for networks of another width or number of slots."""
+def check_states(text: TextStates, empty: TextStates, *, width: int, pooled: int | None = None) -> None:
+    """BadInput if the words, or no words, were encoded for networks of another width or number of states.
+
+    `pooled` is the width of the pooled vector, where it is not that of the states.
+    """
     wanted = (len(text.states), width)
+    pooled = width if pooled is None else pooled
     for field, states in (("text", text), ("empty", empty)):
-        if states.states.shape != wanted or states.pooled.shape != (width,):
+        if states.states.shape != wanted or states.pooled.shape != (pooled,):
             raise BadInput(
                 field,
                 f"has states {list(states.states.shape)} and pooled {list(states.pooled.shape)}",
-                f"states {list(wanted)} and pooled {[width]}",
+                f"states {list(wanted)} and pooled {[pooled]}",
                 "encode the prompt with the text encoder of the same weights",
             )
