@@ -8,11 +8,12 @@ PIP    := $(PY) -m pip install --quiet --disable-pip-version-check -c constraint
 PINS   := pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format tiny tiny-gpu ship-tiny pictures clean system-python system-compiler
+.PHONY: help demo test test-full check format tiny tiny-gpu ship-tiny pictures clean system-python system-compiler
 
 help:
 	@echo "make demo      six prompts in six languages -> faces-out/demo (installs what it needs)"
 	@echo "make test      every test that needs no GPU"
+	@echo "make test-full those that take minutes as well: killed workers, a real head"
 	@echo "make check     ruff, mypy, import-linter"
 	@echo "make tiny      train every network of the preset tiny, in order, on this machine"
 	@echo "make tiny-gpu  the same on a machine with a GPU, in calls of under ten minutes"
@@ -50,7 +51,10 @@ demo: $(VENV)/.base
 	@$(PY) -m m3face.cli demo --out faces-out/demo
 
 test: $(VENV)/.dev | system-compiler
-	@$(PY) -m pytest -q -m "not gpu" --durations=10
+	@$(PY) -m pytest -q -m "not gpu and not full" --durations=10
+
+test-full: $(VENV)/.dev | system-compiler
+	@$(PY) -m pytest -q -m "not gpu" --durations=20
 
 check: $(VENV)/.dev
 	@$(PY) -m ruff check .
@@ -62,7 +66,7 @@ format: $(VENV)/.dev
 	@$(PY) -m ruff format .
 
 tiny: $(VENV)/.base
-	@set -e; for name in text_encoder map_vq landmark_vq transformer vae unet \
+	@set -e; for name in text_encoder map_vq landmark_vq transformer vae latent_reader unet \
 	  parser landmark_detector attribute_classifier identity_embedder; do \
 	  echo "== $$name"; $(PY) -m m3face.cli train --config jobs/configs/tiny_$$name.yaml; done
 

@@ -32,6 +32,8 @@ from tests.chain import FACES, Chain, silent
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
+QUICK = ("map_vq", "transformer", "text_encoder")
+LONG = tuple(component for component in COMPONENTS if component not in QUICK)
 STEPS = ("train.steps=4", "train.warmup_steps=2", "train.checkpoint_every=2", "train.log_every=1")
 
 
@@ -53,7 +55,7 @@ def _metrics(run: Path) -> dict[int, dict[str, float]]:
     return {line["step"]: {k: v for k, v in line.items() if k not in ("step", "seconds")} for line in lines}
 
 
-@pytest.mark.parametrize("component", ["map_vq", "transformer", "text_encoder"])
+@pytest.mark.parametrize("component", [*QUICK, *(pytest.param(c, marks=pytest.mark.full) for c in LONG)])
 def test_killed_and_resumed_equals_unbroken(
     component: str, chain: Chain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

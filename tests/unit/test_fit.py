@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from m3face.config import TrainConfig
 from m3face.engines import TorchEngine
-from m3face.engines.torch_engine import learning_rate
+from m3face.engines.base import learning_rate
 from m3face.errors import CheckpointError, TrainingError
 from m3face.training import draws_of_step, fit
 from m3face.training.fit import _order
@@ -83,9 +83,10 @@ def _batch(step: int) -> dict[str, Tensor]:
 
 def test_fit_trains_from_first_to_last_and_stops_when_told() -> None:
     steps: list[int] = []
-    assert fit(_engine(), _batch, first=2, last=6, on_step=lambda step, _m: steps.append(step)) == 6
+    batches = lambda step: [_batch(step)]  # noqa: E731
+    assert fit(_engine(), batches, first=2, last=6, on_step=lambda step, _m: steps.append(step)) == 6
     assert steps == [3, 4, 5, 6]
-    assert fit(_engine(), _batch, first=0, last=6, on_step=lambda step, _m: step == 4) == 4
+    assert fit(_engine(), batches, first=0, last=6, on_step=lambda step, _m: step == 4) == 4
 
 
 def test_a_loss_that_is_not_finite_stops_before_the_update() -> None:

@@ -37,6 +37,10 @@ class Storage(Protocol):
         """The names of the files right in `folder`, sorted; none where there is no such folder."""
         ...
 
+    def folders(self, folder: str) -> list[str]:
+        """The names of the folders right in `folder`, sorted; none where there is no such folder."""
+        ...
+
     def is_empty(self) -> bool: ...
 
     def read(self, name: str) -> bytes: ...
@@ -121,6 +125,11 @@ class LocalFolder:
                 return []
             return sorted(p.name for p in path.iterdir() if p.is_file() and p.suffix != _PART)
 
+    def folders(self, folder: str) -> list[str]:
+        path = self._path(folder)
+        with self.failures.named(str(path)):
+            return sorted(p.name for p in path.iterdir() if p.is_dir()) if path.is_dir() else []
+
     def is_empty(self) -> bool:
         with self.failures.named(self.address):
             return not Path(self.address).exists() or not any(Path(self.address).iterdir())
@@ -201,6 +210,14 @@ class S3Folder:
             except FileNotFoundError:
                 return []
             return sorted(e["name"].rpartition("/")[2] for e in entries if e["type"] == "file" and e["size"])
+
+    def folders(self, folder: str) -> list[str]:
+        with self.failures.named(self._key(folder)):
+            try:
+                entries = self._client.ls(self._key(folder), detail=True, refresh=True)
+            except FileNotFoundError:
+                return []
+            return sorted(e["name"].rstrip("/").rpartition("/")[2] for e in entries if e["type"] == "directory")
 
     def is_empty(self) -> bool:
         bucket = self.address.removeprefix(S3).partition("/")[0]

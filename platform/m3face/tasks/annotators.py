@@ -27,6 +27,7 @@ from m3face.faces import ATTRIBUTES, flip_landmarks, flip_map
 from m3face.models.annotators import AttributeClassifier
 from m3face.models.vae import FaceVae
 from m3face.tasks.base import Batch, Context, Draw, Task, class_weight, stack
+from m3face.tasks.global_batch import from_workers, share_of
 
 _TEMPERATURE = 0.1
 _ZOOM, _SHIFT = (0.85, 1.15), 0.15  # of views; the shift in half sides
@@ -142,7 +143,8 @@ class ParserTask(_LabelledTask):
 
     def losses(self, module: nn.Module, batch: Batch) -> dict[str, Tensor]:
         logits, target = module(self._seen(batch)).float(), batch["label_map"].long()
-        loss = F.cross_entropy(logits, target, weight=self.class_weight.to(logits.device))
+        weight = self.class_weight.to(logits.device)
+        loss = F.cross_entropy(logits, target, weight=weight) * share_of(weight[target].sum())
         return {"loss": loss, "right": (logits.argmax(1) == target).float().mean()}
 
 
@@ -207,7 +209,8 @@ class IdentityEmbedderTask(_LookingTask):
 
     def losses(self, module: nn.Module, batch: Batch) -> dict[str, Tensor]:
         one, other = module(self._seen(batch)).float().chunk(LOOKS)
-        similarity = one @ other.T / _TEMPERATURE
-        target = torch.arange(len(one), device=one.device)
-        loss = (F.cross_entropy(similarity, target) + F.cross_entropy(similarity.T, target)) / 2
+        (ones, begin), (others, _) = from_workers(one), from_workers(other)
+        target = torch.arange(len(one), device=one.device) + begin
+        similarity, back = one @ others.T / _TEMPERATURE, other @ ones.T / _TEMPERATURE
+        loss = (F.cross_entropy(similarity, target) + F.cross_entropy(back, target)) / 2
         return {"loss": loss, "right": (similarity.argmax(1) == target).float().mean()}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,28 +13,33 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 
 from m3face import checkpoints
 from m3face.config import COMPONENTS, DataConfig, TrainConfig
 from m3face.data import encoded
 from m3face.data.faces import captions, faces
 from m3face.data.store import ArrayStore
+from m3face.errors import CheckpointError, ConfigError
 from m3face.faces import CLASSES
+from m3face.models.adapters import add_adapter, save_adapter
 from m3face.presets import Preset, weights_folder
 
 HEAVIEST = 10.0
 """The most that a pixel of a rare label weighs in a picture or its latents."""
 
 _COUNTED_MAPS = 500
+_BASE = "base.json"  # beside an adapter: what it was trained beside
 _WORDS = ("text_encoder", "tokenizer")
 
 NEEDS: dict[str, tuple[str, ...]] = {component: () for component in COMPONENTS} | {
     "transformer": (*_WORDS, "map_vq", "landmark_vq"),
-    "unet": (*_WORDS, "vae"),
-    "controlnet_mask": (*_WORDS, "vae", "unet"),
-    "controlnet_landmarks": (*_WORDS, "vae", "unet", "controlnet_mask"),
+    "latent_reader": ("vae",),
+    "unet": (*_WORDS, "vae", "latent_reader"),
+    "controlnet_mask": (*_WORDS, "vae", "unet", "scheduler"),
+    "controlnet_landmarks": (*_WORDS, "vae", "unet", "scheduler", "controlnet_mask"),
     **dict.fromkeys(("parser", "landmark_detector", "attribute_classifier", "identity_embedder"), ("vae",)),
+    "text_adapter": (*_WORDS, "face_text_encoder", "face_tokenizer"),
 }
 """The finished networks that a component trains on top of; a resumed run must find the same ones."""
 
@@ -70,22 +77,50 @@ class Context:
         """The folder of weights that a fine-tuning begins with; None if everything is fresh."""
         return None if self.train.start is None else weights_folder(self.train.start)
 
-    def network(self, component: str) -> nn.Module:
-        """A network of `component` to train: that of `train.start`, or a fresh one with the preset's numbers."""
+    def network(self, component: str, **numbers: Any) -> nn.Module:
+        """A network of `component` to train: that of `train.start`, or a fresh one with the preset's numbers and these.
+
+        With `train.lora` only the adapters in it train.
+        """
         torch.manual_seed(self.seed)
         if self.start is not None:
             begun: nn.Module = checkpoints.load(component, self.start)
+            if self.train.lora:
+                return add_adapter(begun, rank=self.train.lora, seed=self.seed)
             return begun.requires_grad_(True)
-        network: nn.Module = checkpoints.build(component, self.preset.networks[component])
+        if not numbers and component not in self.preset.networks:
+            allowed = ", ".join(name for name in COMPONENTS if name in self.preset.networks)
+            raise ConfigError("train.component", f"{self.preset.name} has no {component}", allowed)
+        network: nn.Module = checkpoints.build(component, {**self.preset.networks.get(component, {}), **numbers})
         return network
 
-    def _ask(self, *components: str) -> None:
+    def save(self, component: str, network: nn.Module, root: Path) -> None:
+        """Write what `network` gave: `root/component`, or with `train.lora` its adapters as `root/component_lora`."""
+        if not self.train.lora:
+            checkpoints.save(component, network, root)
+            return
+        assert self.start is not None
+        folder = root / f"{component}_lora"
+        save_adapter(network, folder)
+        (folder / _BASE).write_text(json.dumps({"base": encoded.weights_key(self.start, component)}) + "\n")
+
+    def resume(self, component: str, model: Path) -> None:
+        """CheckpointError if the adapters in `model/` were trained beside other weights than `train.start`."""
+        if not self.train.lora:
+            return
+        assert self.start is not None
+        base = json.loads((model / f"{component}_lora" / _BASE).read_text())["base"]
+        if base != encoded.weights_key(self.start, component):
+            got, allowed = f"{self.start / component} changed since the run began", "the network that it began with"
+            raise CheckpointError("train.start", got, allowed, "delete the run to train it anew")
+
+    def ask(self, *components: str) -> None:
         """What is asked here must stand in `NEEDS`: training checks and records those before it begins."""
         assert set(components) <= set(NEEDS[self.train.component]), components
 
     def frozen(self, component: str) -> Any:
         """A finished network, at the precision it is shipped in."""
-        self._ask(component)
+        self.ask(component)
         return checkpoints.load(component, self.weights, device=self.device)
 
     @cached_property
@@ -95,7 +130,7 @@ class Context:
 
     @cached_property
     def text_states(self) -> ArrayStore:
-        self._ask(*_WORDS)
+        self.ask(*_WORDS)
         return encoded.text_states(
             self.caches,
             self.faces,
@@ -120,7 +155,7 @@ class Context:
         return self._tokens(mirrored=True)
 
     def _tokens(self, *, mirrored: bool) -> ArrayStore:
-        self._ask("map_vq", "landmark_vq")
+        self.ask("map_vq", "landmark_vq")
         return encoded.condition_tokens(
             self.caches,
             self.faces,
@@ -140,7 +175,7 @@ class Context:
         return self._latents(mirrored=True)
 
     def _latents(self, *, mirrored: bool) -> ArrayStore:
-        self._ask("vae")
+        self.ask("vae")
         return encoded.latents(
             self.caches,
             self.faces,
@@ -151,8 +186,9 @@ class Context:
         )
 
     def mirrors(self, draws: Sequence[Draw]) -> list[bool]:
-        """Which of these samples show the mirrored face: every second one with `data.flip`, else none, undrawn."""
-        return [bool(self.data.flip and draw.rng.random() < 0.5) for draw in draws]
+        """Which of these samples show the mirrored face: every second one if any may be, else none, undrawn."""
+        mirrors = self.data.flip or self.data.augment
+        return [bool(mirrors and draw.rng.random() < 0.5) for draw in draws]
 
     def drawn_states(self, draws: Sequence[Draw]) -> Tensor:
         """Text states [B, slots, width] of one caption a sample; `prompt_dropout` of them are those of no words.
@@ -212,14 +248,20 @@ def class_weight(faces: ArrayStore, *, power: float) -> Tensor:
     return torch.tensor(weight / (weight * share).sum(), dtype=torch.float32)
 
 
-def opinion(network: nn.Module, *given: Tensor) -> Tensor:
-    """What `network` says, as something to please: it learns nothing from this."""
-    fixed = {name: p.detach() for name, p in network.named_parameters()}
-    said: Tensor = torch.func.functional_call(network, fixed, given)
-    return said
+def _norm(gradient: Tensor) -> Tensor:
+    """The norm of a gradient over the whole global batch, of which every worker has its rows."""
+    norm = gradient.norm()
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return norm
+    square = norm.square()
+    distributed.all_reduce(square)
+    return square.sqrt()
 
 
-def weighed(wish: Tensor, errors: Tensor, at: Tensor, *, share: float) -> Tensor:
-    """The loss `wish`, scaled so that its gradient at `at` is `share` of that of `errors` (VQGAN, equation 7)."""
-    by_errors, by_wish = (torch.autograd.grad(loss, at, retain_graph=True)[0].norm() for loss in (errors, wish))
-    return share * (by_errors / by_wish.clamp(min=1e-9)) * wish
+def weighed(wish: Tensor, errors: Tensor, at: Tensor, *, share: float, most: float = math.inf) -> Tensor:
+    """The loss `wish`, scaled so that its gradient at `at` is `share` of that of `errors` (VQGAN, equation 7).
+
+    It is scaled by `most` at the most.
+    """
+    by_errors, by_wish = (_norm(torch.autograd.grad(loss, at, retain_graph=True)[0]) for loss in (errors, wish))
+    return (share * (by_errors / by_wish.clamp(min=1e-9))).clamp(max=most) * wish

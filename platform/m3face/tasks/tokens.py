@@ -1,8 +1,8 @@
 """The two VQ networks that turn a label map, and 68 landmarks, into tokens.
 
 Odd here: stock VQModel has no moving average and no restart of dead codes, so codes start as k-means of encoder
-outputs, and a code that nobody chose for a while is put on an encoder
-output of the present batch. Targets are class indices and points, never colours.
+outputs, and a code that nobody chose for a while is put on an encoder output of the present batch. Targets are class
+indices and points, never colours; networks published for drawings learn in drawings.py.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from m3face import checkpoints
 from m3face.faces import CLASSES, GROUPS
 from m3face.models import vq as tokens
 from m3face.tasks.base import Batch, Context, Draw, Task, class_weight, stack
+from m3face.tasks.global_batch import from_workers, over_workers, share_of
 
 _RESTART_EVERY = 25
 _DEAD_BELOW = 0.02  # of the average use
@@ -30,15 +31,15 @@ _SHAPE = 20.0  # weight of the shapes beside hundredths of the side
 _PARTS = tuple(slice(group.start, group.stop) for group in GROUPS.values())
 
 
-class _Codebook(nn.Module):
-    """A VQ network with the record of which codes are in use."""
+class Codebook(nn.Module):
+    """A VQ network with the record of which codes are in use; those that are not begin anew, if it `restarts`."""
 
     use: Tensor
     age: Tensor
 
-    def __init__(self, network: VQModel) -> None:
+    def __init__(self, network: VQModel, *, restarts: bool = True) -> None:
         super().__init__()
-        self.network = network
+        self.network, self.restarts = network, restarts
         codes = int(network.config["num_vq_embeddings"])
         self.register_buffer("use", torch.full((codes,), 1.0 / codes))
         self.register_buffer("age", torch.zeros((), dtype=torch.long))
@@ -47,11 +48,12 @@ class _Codebook(nn.Module):
     def observe(self, latents: Tensor, ids: Tensor) -> None:
         """Note the use of codes; now and then put the unused on latents [.., width] of this batch."""
         codes = len(self.use)
-        counts = torch.bincount(ids.flatten(), minlength=codes).float()
+        counts = over_workers(torch.bincount(ids.flatten(), minlength=codes).float())
         self.use.lerp_(counts / counts.sum(), 0.05)
         self.age += 1
-        if int(self.age) % _RESTART_EVERY:
+        if not self.restarts or int(self.age) % _RESTART_EVERY:
             return
+        latents, _ = from_workers(latents)
         dead = (self.use < _DEAD_BELOW / codes).nonzero().flatten()
         generator = torch.Generator().manual_seed(int(self.age))
         rows = torch.randint(len(latents), (len(dead),), generator=generator)
@@ -63,7 +65,8 @@ class _Codebook(nn.Module):
         """Codes by k-means on latents [n, width]."""
         codes = len(self.use)
         generator = torch.Generator().manual_seed(0)
-        centres = latents[torch.randperm(len(latents), generator=generator)[:codes]].clone()
+        order = torch.randperm(len(latents), generator=generator).repeat(1 + codes // len(latents))
+        centres = latents[order[:codes]].clone()
         for _ in range(_KMEANS_ROUNDS):
             nearest = torch.cdist(latents, centres).argmin(1)
             sums = torch.zeros_like(centres).index_add_(0, nearest, latents)
@@ -73,25 +76,31 @@ class _Codebook(nn.Module):
         self.network.quantize.embedding.weight.copy_(centres)
 
 
-class _TokensTask(Task):
-    component: str
-    module: _Codebook
+class TokensTask(Task):
+    """What all VQ networks share: `component` is trained from `network` on."""
 
-    def __init__(self, context: Context) -> None:
+    component: str
+    module: Codebook
+
+    def __init__(self, context: Context, network: Any) -> None:
         self.faces = context.faces
         self.size = int(self.faces.key["size"])
         self.count = len(self.faces)
-        self.module = _Codebook(context.network(self.component))
+        self.module = self.codebook(network)
         self.picture_size = int(self.module.network.config["sample_size"])
+
+    def codebook(self, network: VQModel) -> Codebook:
+        """What is trained."""
+        return Codebook(network)
 
     @abstractmethod
     def picture(self, batch: Batch) -> Tensor:
         """What the network is shown of a batch."""
 
-    def _coded(self, module: Any, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+    def coded(self, module: Any, picture: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(decoder output, codebook loss, share of codes in use)."""
         network: VQModel = module.network
-        latents = network.encode(self.picture(batch)).latents.float()
+        latents = network.encode(picture).latents.float()
         quantized, loss, (_, _, ids) = network.quantize(latents)
         module.observe(latents.detach().permute(0, 2, 3, 1).flatten(0, 2), ids)
         decoded = tokens.decode_latents(network, quantized)
@@ -112,13 +121,13 @@ class _TokensTask(Task):
         checkpoints.save(self.component, self.module.network, root)
 
 
-class MapTokensTask(_TokensTask):
+class MapTokensTask(TokensTask):
     """Class-weighted cross-entropy on the map at full size, so that earrings and glasses survive."""
 
     component = "map_vq"
 
-    def __init__(self, context: Context) -> None:
-        super().__init__(context)
+    def __init__(self, context: Context, network: Any) -> None:
+        super().__init__(context, network)
         self.class_weight = class_weight(self.faces, power=0.25)
 
     def batch(self, draws: Sequence[Draw]) -> Batch:
@@ -128,14 +137,15 @@ class MapTokensTask(_TokensTask):
         return tokens.map_picture(batch["label_map"], channels=len(CLASSES), size=self.picture_size)
 
     def losses(self, module: nn.Module, batch: Batch) -> dict[str, Tensor]:
-        decoded, codebook, used = self._coded(module, batch)
+        decoded, codebook, used = self.coded(module, self.picture(batch))
         logits, target = tokens.map_logits(decoded, size=self.size), batch["label_map"].long()
-        map_loss = F.cross_entropy(logits, target, weight=self.class_weight.to(logits.device))
+        weight = self.class_weight.to(logits.device)
+        map_loss = F.cross_entropy(logits, target, weight=weight) * share_of(weight[target].sum())
         right = (logits.argmax(1) == target).float().mean()
         return {"loss": map_loss + codebook, "map": map_loss, "codebook": codebook, "right": right, "used": used}
 
 
-class LandmarkTokensTask(_TokensTask):
+class LandmarkTokensTask(TokensTask):
     """Distance of the 68 centres of mass from the true points, and of their shapes.
 
     Whether eyes are narrow or lips are full is a matter of half a pixel at 128, far below what a mean over a whole face
@@ -156,7 +166,7 @@ class LandmarkTokensTask(_TokensTask):
         return batch["picture"]
 
     def losses(self, module: nn.Module, batch: Batch) -> dict[str, Tensor]:
-        decoded, codebook, used = self._coded(module, batch)
+        decoded, codebook, used = self.coded(module, self.picture(batch))
         error = tokens.soft_argmax(decoded) - batch["points"]
         apart = error.abs().sum(-1).mean() * 100  # hundredths of the picture's side
         shape = torch.stack([shape_error(error[:, own], batch["points"][:, own]) for own in _PARTS]).mean()

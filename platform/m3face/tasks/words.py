@@ -29,6 +29,7 @@ from m3face.faces import LANGUAGES, PAIRS
 from m3face.models.text import NOT_NAMED, mention_targets, train_tokenizer
 from m3face.synthetic import sample_attributes
 from m3face.tasks.base import Batch, Context, Draw, Task
+from m3face.tasks.global_batch import over_workers
 
 _TEACHER = "en"
 _OTHERS = tuple(code for code in LANGUAGES if code != _TEACHER)
@@ -156,7 +157,7 @@ class TextEncoderTask(Task):
         by_wish, said = states.unflatten(0, (-1, 1 + _STUDENTS)), target.unflatten(0, (-1, 1 + _STUDENTS))
         taught, same = self._taught(batch, by_wish, said)  # a language may lack the words for a part of a wish
         apart = (by_wish[:, -same.shape[1] :] - taught).square().mean((2, 3))
-        matching = (apart * same).sum() / same.sum().clamp(min=1)
+        matching = (apart * same).sum() / over_workers(same.sum()).clamp(min=1e-3)
         wrong = (logits.argmax(-1) != target) & ((target != NOT_NAMED) | (logits.argmax(-1) != NOT_NAMED))
         named = (target != NOT_NAMED).sum().clamp(min=1)
         return {

@@ -6,13 +6,13 @@ would have seen, and nothing of the data order needs saving but the step.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
-from m3face.engines.torch_engine import Batch, TorchEngine
+from m3face.engines import Batch, Engine
 from m3face.tasks.base import Draw
 
 _ORDER, _SAMPLE = 0, 1  # streams of random numbers
@@ -34,15 +34,18 @@ def draws_of_step(step: int, *, batch_size: int, count: int, seed: int) -> list[
 
 
 def fit(
-    engine: TorchEngine,
-    batches: Callable[[int], Batch],
+    engine: Engine,
+    batches: Callable[[int], Sequence[Batch]],
     *,
     first: int,
     last: int,
     on_step: Callable[[int, Mapping[str, float]], bool | None],
 ) -> int:
-    """Train steps `first` .. `last` - 1; `on_step(steps done, metrics)` returns True to stop. The steps done."""
+    """Train steps `first` .. `last` - 1; `on_step(steps done, metrics)` returns True to stop. The steps done.
+
+    `batches(step)` is this worker's share of the global batch, in one pass or more.
+    """
     for step in range(first, last):
-        if on_step(step + 1, engine.step(batches(step))):
+        if on_step(step + 1, engine.step(*batches(step))):
             return step + 1
     return last

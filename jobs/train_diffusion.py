@@ -1,0 +1,33 @@
+"""The diffusion UNet in the latents of the VAE, alone or with its ControlNets, and what reads those latents.
+
+    python jobs/train_diffusion.py --config jobs/configs/tiny_unet.yaml --set train.workers=2
+    ray job submit --working-dir . -- python jobs/train_diffusion.py --config jobs/configs/tiny_unet.yaml \\
+        --set storage=s3://BUCKET/runs
+
+Odd here: where `m3face` is not installed, the one beside this file is used. Killed or stopped, the same command goes on
+from the newest complete checkpoint.
+"""
+
+from __future__ import annotations
+
+import sys
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+
+if find_spec("m3face") is None:
+    sys.path.insert(0, str(Path(__file__).parents[1] / "platform"))
+
+from m3face.config import RunConfig
+from m3face.config.flags import TRAINING
+from m3face.config.job import run_job
+
+
+def work(config: RunConfig) -> None:
+    from m3face.distributed.training import train_network
+
+    train_network(config, ("unet", "latent_reader"), say=partial(print, flush=True))
+
+
+if __name__ == "__main__":
+    sys.exit(run_job(RunConfig, work, "Train the diffusion UNet.", flags=TRAINING, needs_ray=False))
