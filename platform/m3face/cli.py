@@ -11,7 +11,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from typer._click.exceptions import ClickException
@@ -116,8 +116,10 @@ def train(
     settings = load_config(config, overrides or ())  # before torch: a mistake in the file is told at once
     presets.get(settings.preset)
     if explain:
-        for line in explained(settings):
-            print(line)
+        from m3face.config.job import explained
+
+        said = {setting.partition("=")[0]: "--set" for setting in overrides or ()}
+        print("\n".join(explained(settings, said, str(config))))
         return
     from m3face.training.run import train as run_training
 
@@ -143,18 +145,6 @@ class _Reporter:
         if what not in self._tasks:
             self._tasks[what] = self._bar.add_task(what, total=total)
         self._bar.update(self._tasks[what], completed=done, total=total, description=f"{what} {facts}".rstrip())
-
-
-def explained(settings: Any, prefix: str = "") -> list[str]:
-    """One line for each setting of a pydantic tree: `train.steps = 100   # optimizer steps in all`."""
-    lines: list[str] = []
-    for name, field in type(settings).model_fields.items():
-        value = getattr(settings, name)
-        if hasattr(type(value), "model_fields"):
-            lines += explained(value, f"{prefix}{name}.")
-        else:
-            lines.append(f"{f'{prefix}{name} = {value!r}':<44}  # {field.description or ''}".rstrip(" #"))
-    return lines
 
 
 _INTERRUPTED = 130

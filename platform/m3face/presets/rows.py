@@ -7,7 +7,7 @@ from; inference never reads them, since a weights folder carries each network's 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -174,17 +174,7 @@ _SD15 = Preset(
     sources=SD15_SOURCES,
 )
 
-_M3FACE = Preset(
-    name="m3face",
-    weights="cache:m3face",
-    image_size=512,
-    condition_steps=12,
-    condition_guidance=10.0,
-    face_steps=20,
-    face_guidance=7.5,
-    networks=M3FACE_NETWORKS,
-    sources=M3FACE_SOURCES,
-)
+_M3FACE = replace(_SD15, name="m3face", weights="cache:m3face", networks=M3FACE_NETWORKS, sources=M3FACE_SOURCES)
 
 _PRESETS: dict[str, Preset] = {p.name: p for p in (_TINY, _SD15, _M3FACE)}
 
